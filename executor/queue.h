@@ -1,0 +1,102 @@
+/*
+ * The job queue on Redis Streams (design, "Redis"): the worker's side on the event loop (fetch, finish, lease,
+ * cancel), and the blocking client's side (submit, wait, status, cancel).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "executor/loop.h"
+#include "executor/result.h"
+
+struct redis_url {
+	char host[256]; /* "" for a unix socket */
+	char path[256]; /* unix socket path, or "" */
+	int port;
+	int db;
+	char user[128], password[256]; /* from PETRI_REDIS or a file only, never argv */
+};
+
+/*
+ * redis_url_parse - unix:///path[?db=N] | redis://[user:password@]host[:port][/db] ([::1] in brackets).
+ * @allow_credentials: false for text that came from argv: credentials there are -EINVAL with a message that says
+ * to use PETRI_REDIS. sentinel:// is -ENOTSUP for now, by name.
+ */
+int redis_url_parse(const char *text, bool allow_credentials, struct redis_url *ret, struct err *err);
+
+struct queue_config {
+	struct redis_url url;
+	const char *prefix;   /* "petri" */
+	const char *name;     /* the worker's */
+	uint64_t lease_ms;    /* 30000 */
+	uint64_t result_ttl_ms;
+	unsigned max_attempts;
+	bool allow_volatile;
+	unsigned slots; /* for the heartbeat */
+};
+
+/* One fetched job; owned by the queue from fetch until finish, release or loss. */
+struct queue_entry {
+	const char *json;
+	size_t json_len;
+	const char *id_field; /* the stream entry's `id`, or NULL */
+	const char *entry_id; /* "1700000000000-0": the id of a job without one ('-' is fine in ids) */
+	unsigned attempt;     /* 1 for the first delivery */
+	uint64_t queued_us;   /* from XADD (the entry id's clock) until fetched */
+	void *user;           /* the owner's */
+};
+
+struct queue_events {
+	/* A job was fetched. */
+	void (*job)(void *ctx, struct queue_entry *entry);
+	/* Somebody asked that the running job with this id be cancelled. */
+	void (*cancel)(void *ctx, const char *id);
+	/* The entry is not ours any more (lease lost): kill the job, forget the entry; do not finish it. */
+	void (*lost)(void *ctx, struct queue_entry *entry);
+	/* finish reached Redis: the entry is freed after this call. */
+	void (*finished)(void *ctx, struct queue_entry *entry);
+	/* Cannot go on: credentials refused, volatile Redis without --allow-volatile-redis, … */
+	void (*fatal)(void *ctx, const struct err *err);
+};
+
+struct queue;
+
+/* queue_new - connects in the background; with backoff (100 ms doubling to 5 s) and a log line when it fails. */
+int queue_new(struct loop *loop, const struct queue_config *config, const struct queue_events *events, void *ctx,
+	struct queue **ret, struct err *err);
+/* queue_want - how many more jobs may be fetched now; call whenever it changes. 0 stops fetching. */
+void queue_want(struct queue *queue, unsigned free_slots);
+/* queue_started - the job with this id now runs: state key (so that status and cancel find it), lease renewal until
+ * wall_ms + 60 s after. */
+void queue_started(struct queue *queue, struct queue_entry *entry, const char *id, uint64_t wall_ms);
+/* queue_finish - write the result and acknowledge in one script; retried until Redis has it, across reconnects.
+ * The strings are copied. @reply may be NULL; @status and @meta_json (may be NULL) are for the reply stream. */
+void queue_finish(struct queue *queue, struct queue_entry *entry, const char *id, const char *result_json,
+	const char *reply, const char *status, const char *meta_json);
+/* queue_release - never dispatched: hand it back with its delivery count restored. */
+void queue_release(struct queue *queue, struct queue_entry *entry);
+/* queue_drained - nothing waits to be written. */
+bool queue_drained(const struct queue *queue);
+/* queue_heartbeat - fields of the heartbeat hash that only the worker knows. */
+void queue_heartbeat(struct queue *queue, unsigned running, uint64_t done);
+void queue_free(struct queue *queue);
+
+/* ---- the blocking client ---- */
+struct queue_client;
+int queue_client_open(const struct redis_url *url, const char *prefix, struct queue_client **ret, struct err *err);
+void queue_client_free(struct queue_client *client);
+/* queue_client_submit - XADD to the stream that the job's priority, tenant and worker choose.
+ * @ret_id: the id under which the result will be (job's own, else the entry id).
+ * @max_depth: 0 for none, else -EAGAIN when the stream already holds so many ("queue full"). */
+int queue_client_submit(struct queue_client *client, const struct job *job, const char *json, size_t len,
+	uint64_t max_depth, char ret_id[JOB_ID_MAX + 1], struct err *err);
+/* queue_client_wait - BLPOP done, then the result. @timeout_ms 0: for ever. Return: 0 with *ret_json (caller frees),
+ * -ETIMEDOUT, or -errno. */
+int queue_client_wait(struct queue_client *client, const char *id, uint64_t timeout_ms, char **ret_json, struct err *err);
+/* queue_client_status - JSON line {"id", "state": "done"|"running"|"unknown", …}; with the result when done. */
+int queue_client_status(struct queue_client *client, const char *id, char **ret_json, struct err *err);
+/* queue_client_cancel - Return: 0 requested or cancelled at once (*ret_what says which), 1 already finished. */
+int queue_client_cancel(struct queue_client *client, const char *id, const char **ret_what, struct err *err);

@@ -1,0 +1,128 @@
+/*
+ * The content-addressed store: blobs, layers and images beneath one state directory (mode 0700).
+ *
+ *   blobs/ab/abcdef…      content-addressed files, owned by the worker's uid (STORE_WORKER_UID)
+ *   layers/<hex>/         diff/ (unpacked tree, on-disk ids shifted by STORE_UID_BASE), layer.json, pack (small ones)
+ *   images/<name>.json    ordered layer ids, env, cwd, entrypoint, cmd
+ *   slots/<n>/            the pool's; the store only creates `slots`
+ *
+ * All access goes through directory fds opened once, so that a worker that has dropped its privileges keeps
+ * exactly what it was given.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "base/parse.h"
+
+/* Host ids of petri's own range. The first 65536 are the store's and the worker's; slot n's job ids follow at
+ * STORE_UID_BASE + (n + 1) * 65536 (the pool's business). systemd's containers end below, at 0x6fffffff. */
+#define STORE_UID_BASE 0x70000000u
+#define STORE_UID_COUNT 65536u
+#define STORE_JOB_UID 1000u                          /* the job's user, inside every sandbox */
+#define STORE_WORKER_UID (STORE_UID_BASE + 65000u)   /* the unprivileged worker's uid and gid */
+
+struct store;
+
+/*
+ * store_open - open (as root also create) the store at path.
+ * Creates blobs, blobs/tmp, layers, layers/tmp, images, slots and the secret that salts job-made ids.
+ * Refuses a path that is a symlink, not owned by the caller, or writable by others.
+ */
+int store_open(const char *path, struct store **ret, struct err *err);
+void store_free(struct store *store);
+
+int store_fd(const struct store *store);        /* the state directory; borrowed */
+int store_layers_fd(const struct store *store); /* borrowed */
+const char *store_path(const struct store *store);
+
+/* ---- blobs ---- */
+enum store_origin {
+	STORE_UPLOAD, /* an operator's upload: the plain XXH3-128 of the content */
+	STORE_JOB,    /* made by a job: salted, so that no job can take an honest upload's id */
+};
+
+/*
+ * blob_put_fd - stream src (from its current offset) into the store. Usable by the unprivileged worker.
+ * @max: more bytes than this is -EFBIG and stores nothing. An id that is already there is compared byte for byte:
+ * equal content is shared, different content is -EEXIST and logged. Temporary file, then link(2)/rename(2).
+ * Bytes are read only up to max + 1, whatever st_size says.
+ */
+int blob_put_fd(struct store *store, int src, uint64_t max, enum store_origin origin, uint8_t ret_id[16],
+	uint64_t *ret_bytes, struct err *err);
+int blob_put_data(struct store *store, const void *data, size_t len, enum store_origin origin, uint8_t ret_id[16],
+	struct err *err);
+/* blob_open - a read-only fd. Return: the fd (caller owns), -ENOENT, or another -errno. */
+int blob_open(struct store *store, const uint8_t id[16], uint64_t *ret_bytes, struct err *err);
+
+/* ---- layers ---- */
+struct layer_info {
+	uint8_t id[16];
+	uint64_t bytes; /* of regular files */
+	uint64_t entries;
+	bool has_pack; /* only regular files and directories under one directory of the job's (commit), small enough
+			* to be delivered as files: layers/<hex>/pack exists (base/pack.h) */
+};
+
+#define LAYER_PACK_MAX_BYTES (16u << 20)
+#define LAYER_PACK_MAX_ENTRIES 256u
+
+/*
+ * layer_import_dir - import the tree beneath dirfd, owned by host ids as found.
+ * layer_import_tar - import a tar (plain, gzip, zstd, xz; libarchive) read from fd.
+ * Both run the parser in a child: own user namespace mapped onto the store's range, empty network namespace,
+ * seccomp, closed fds. Nothing is stored unless all of it was good. Call as root.
+ */
+int layer_import_dir(struct store *store, int dirfd, struct layer_info *ret, struct err *err);
+int layer_import_tar(struct store *store, int fd, struct layer_info *ret, struct err *err);
+
+struct layer_commit {
+	int dirfd;          /* the directory inside a finished job's root; walked without following links */
+	const char *prefix; /* where it lies in the sandbox: "/work" */
+	uid_t uid_base;     /* host uid of the slot's root: its range of 65536 is mapped back to the store's */
+	uint64_t max_bytes;
+	uint64_t max_entries;
+};
+/* layer_commit - make a layer of a job's directory: ids salted (STORE_JOB), all files the job user's, a pack when
+ * small. Call as root. */
+int layer_commit(struct store *store, const struct layer_commit *commit, struct layer_info *ret, struct err *err);
+
+/* layer_load - what layer.json says. Usable by the unprivileged worker. Return: 0, -ENOENT, or -errno. */
+int layer_load(struct store *store, const uint8_t id[16], struct layer_info *ret, struct err *err);
+/* layer_open_pack - read-only fd of the pack; -ENOENT when there is none. */
+int layer_open_pack(struct store *store, const uint8_t id[16], struct err *err);
+
+/* ---- images ---- */
+#define IMAGE_LAYERS_MAX 64
+#define IMAGE_NAME_MAX 128
+
+struct image {
+	char name[IMAGE_NAME_MAX + 1];
+	bool host_usr; /* the built-in `host`: the machine's own /usr is shown at /usr */
+	size_t nlayers;
+	uint8_t layers[IMAGE_LAYERS_MAX][16]; /* lowest first */
+	char **env;        /* NULL-terminated, or NULL */
+	char **entrypoint; /* NULL-terminated, or NULL */
+	char **cmd;
+	char *cwd;  /* or NULL */
+	char *user; /* shown only */
+};
+
+/* image_name_valid - [a-z0-9] then [a-z0-9._:/@-]…, at most IMAGE_NAME_MAX, no "..", no "//". '/' is stored as
+ * '%2F' in the file name. */
+bool image_name_valid(const char *name);
+/* image_load - by name. "host" is built in (see image_host_prepare). Worker-safe. Return: 0, -ENOENT, -errno. */
+int image_load(struct store *store, const char *name, struct image *ret, struct err *err);
+void image_clear(struct image *image);
+/* image_import - SOURCE is a directory or a tar; replaces the name atomically. As root. "host" is refused. */
+int image_import(struct store *store, const char *name, const char *source, struct image *ret, struct err *err);
+/* image_list - NULL-terminated sorted names in one allocation per name; free with image_list_free(). */
+int image_list(struct store *store, char ***ret, struct err *err);
+void image_list_free(char **names);
+int image_rm(struct store *store, const char *name, struct err *err);
+/* image_host_prepare - as root: build (or find unchanged) the small layer of the `host` image: /bin -> usr/bin and
+ * the like as the machine has them, generated /etc, linker cache, alternatives; and record it. */
+int image_host_prepare(struct store *store, struct err *err);
