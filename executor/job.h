@@ -19,6 +19,8 @@
 #define JOB_CPUSET_MAX 256
 #define JOB_LAYERS_MAX 32
 #define JOB_COLLECT_MAX 256
+#define JOB_INLINE_DEFAULT (64u << 10) /* of a file collected inline, when the job does not say */
+#define JOB_INLINE_MAX (16u << 20)     /* of all of them together: they travel in the result */
 
 struct job_io {
 	uint64_t rbps, wbps, riops, wiops; /* 0: not limited */
@@ -37,7 +39,8 @@ struct job_limits {
 	char cpuset[JOB_CPUSET_MAX]; /* "" when not asked for */
 };
 
-/* The documented defaults, and the greatest values that make sense anywhere (a worker's max_limits may be lower). */
+/* The documented defaults, and the greatest values that make sense anywhere (a worker's max_limits may be lower).
+ * Names, flags and least values are in executor/limits.h. */
 extern const struct job_limits job_limits_default;
 extern const struct job_limits job_limits_ceiling;
 
@@ -65,7 +68,7 @@ struct job_collect {
 	char *path;
 	bool optional;
 	bool as_inline;
-	uint64_t max_bytes; /* 0: up to the job's disk limit (blob) or 64 KiB (inline) */
+	uint64_t max_bytes; /* 0, until job_check() puts the disk limit (blob) or JOB_INLINE_DEFAULT in its place */
 };
 
 enum job_network {
@@ -73,6 +76,9 @@ enum job_network {
 	JOB_NETWORK_LOOPBACK,
 	JOB_NETWORK_MAX
 };
+const char *job_network_name(enum job_network network);
+/* job_network_from_name - JOB_NETWORK_MAX when there is none of that name. */
+enum job_network job_network_from_name(const char *name);
 
 enum job_priority {
 	JOB_PRIORITY_HIGH,
@@ -80,6 +86,7 @@ enum job_priority {
 	JOB_PRIORITY_LOW,
 	JOB_PRIORITY_MAX
 };
+const char *job_priority_name(enum job_priority priority);
 
 struct job {
 	char id[JOB_ID_MAX + 1]; /* "" when the client gave none */
@@ -125,21 +132,26 @@ int reject_set(struct reject *reject, const char *field, enum reject_reason reas
 
 /*
  * job_parse - parse and check a job document.
- * @max: the worker's max_limits (a greater wish is REJECT_TOO_LARGE); NULL for job_limits_ceiling.
- * @ret: initialised here; job_clear() is due in every case, and id and meta are filled as far as they could be
- *       read, so that a rejected result can carry them.
+ * @max: the worker's max_limits (a greater wish is REJECT_TOO_LARGE); NULL for job_limits_ceiling. Limits that the
+ *       job leaves out take the documented defaults, or @max where that is lower.
+ * @ret: initialised here; job_clear() is due in every case, and id, meta and reply are filled as far as they could
+ *       be read, so that a rejected result can carry them. An unusable id is left "".
  * Return: 0, or 1 with *reject filled: the job is refused. Never < 0 but -ENOMEM.
  */
 int job_parse(const char *json, size_t len, const struct job_limits *max, struct job *ret, struct reject *reject);
 /* job_init - an empty job with every default. */
 void job_init(struct job *job);
-/* job_check - the checks that do not depend on the source being JSON (argv size, paths, limits against max);
- * job_parse() ends with it and `petri run` calls it for a job built from flags. Return: as job_parse(). */
+/*
+ * job_check - the checks that do not depend on the source being JSON (argv size, paths, limits against max);
+ * job_parse() ends with it and `petri run` calls it for a job built from flags. Paths are normalised in place and
+ * collect's max_bytes are resolved. commit may name any directory but "/". Return: as job_parse().
+ */
 int job_check(struct job *job, const struct job_limits *max, struct reject *reject);
 void job_clear(struct job *job);
 
 /* job_id_valid - [A-Za-z0-9._-]{1,128} */
 bool job_id_valid(const char *id);
 /* job_path_normalise - absolute, no "..", no NUL, no empty name; "/a//b/./c/" becomes "/a/b/c". @out has
- * JOB_PATH_MAX + 1 bytes. Return: 0 or -EINVAL / -ENAMETOOLONG. */
+ * JOB_PATH_MAX + 1 bytes and is only touched on success. Return: 0 or -EINVAL / -ENAMETOOLONG (a name of more
+ * than NAME_MAX bytes too). */
 int job_path_normalise(const char *path, size_t len, char *out);

@@ -26,12 +26,16 @@ struct redis_url {
  * to use PETRI_REDIS. sentinel:// is -ENOTSUP for now, by name.
  */
 int redis_url_parse(const char *text, bool allow_credentials, struct redis_url *ret, struct err *err);
+/* redis_url_format - the URL without credentials, for messages. */
+void redis_url_format(const struct redis_url *url, char *buf, size_t cap);
+/* redis_prefix_valid - [A-Za-z0-9._{}-]{1,64} */
+bool redis_prefix_valid(const char *prefix);
 
 struct queue_config {
 	struct redis_url url;
-	const char *prefix;   /* "petri" */
-	const char *name;     /* the worker's */
-	uint64_t lease_ms;    /* 30000 */
+	const char *prefix; /* "petri" */
+	const char *name;   /* the worker's */
+	uint64_t lease_ms;  /* 30000 */
 	uint64_t result_ttl_ms;
 	unsigned max_attempts;
 	bool allow_volatile;
@@ -46,11 +50,15 @@ struct queue_entry {
 	const char *entry_id; /* "1700000000000-0": the id of a job without one ('-' is fine in ids) */
 	unsigned attempt;     /* 1 for the first delivery */
 	uint64_t queued_us;   /* from XADD (the entry id's clock) until fetched */
-	void *user;           /* the owner's */
+	void *user;	      /* the owner's */
 };
 
+/* Always called from the loop, never from inside a queue_*() call. */
 struct queue_events {
-	/* A job was fetched. */
+	/* A job was fetched. The entry is the owner's until queue_finish(), queue_release() or lost; both functions,
+	 * queue_started() and queue_want() may be called from here. Never called more often than queue_want() allowed:
+	 * each call uses up one. A job with attempt > 1 comes only when no other is out, and none follows it
+	 * before it ended. */
 	void (*job)(void *ctx, struct queue_entry *entry);
 	/* Somebody asked that the running job with this id be cancelled. */
 	void (*cancel)(void *ctx, const char *id);
@@ -58,7 +66,8 @@ struct queue_events {
 	void (*lost)(void *ctx, struct queue_entry *entry);
 	/* finish reached Redis: the entry is freed after this call. */
 	void (*finished)(void *ctx, struct queue_entry *entry);
-	/* Cannot go on: credentials refused, volatile Redis without --allow-volatile-redis, … */
+	/* Cannot go on: credentials refused, volatile Redis without --allow-volatile-redis, … Nothing happens any more;
+	 * call queue_free(), but not from inside an event. */
 	void (*fatal)(void *ctx, const struct err *err);
 };
 
@@ -67,7 +76,8 @@ struct queue;
 /* queue_new - connects in the background; with backoff (100 ms doubling to 5 s) and a log line when it fails. */
 int queue_new(struct loop *loop, const struct queue_config *config, const struct queue_events *events, void *ctx,
 	struct queue **ret, struct err *err);
-/* queue_want - how many more jobs may be fetched now; call whenever it changes. 0 stops fetching. */
+/* queue_want - how many more jobs may be fetched now; call whenever it changes. 0 stops fetching. Entries that
+ * arrive although the number has shrunk meanwhile are handed back. */
 void queue_want(struct queue *queue, unsigned free_slots);
 /* queue_started - the job with this id now runs: state key (so that status and cancel find it), lease renewal until
  * wall_ms + 60 s after. */
@@ -78,10 +88,24 @@ void queue_finish(struct queue *queue, struct queue_entry *entry, const char *id
 	const char *reply, const char *status, const char *meta_json);
 /* queue_release - never dispatched: hand it back with its delivery count restored. */
 void queue_release(struct queue *queue, struct queue_entry *entry);
-/* queue_drained - nothing waits to be written. */
+/* queue_stop - fetch nothing any more, whatever queue_want() says, and hand back what was taken but not emitted. Then
+ * step the loop until queue_drained() (within the grace), then queue_free(). */
+void queue_stop(struct queue *queue);
+/* queue_drained - nothing waits to be written, or is on its way here unwanted. */
 bool queue_drained(const struct queue *queue);
-/* queue_heartbeat - fields of the heartbeat hash that only the worker knows. */
+/* queue_heartbeat - fields of the heartbeat hash that only the worker knows; written every 5 s. */
 void queue_heartbeat(struct queue *queue, unsigned running, uint64_t done);
+/* queue_describe - the heartbeat's `images` and `limits` (what this worker can enforce); copied, NULL for none. */
+void queue_describe(struct queue *queue, const char *images, const char *limits);
+
+struct queue_stats {
+	bool connected;				  /* set up and able to fetch */
+	size_t undelivered;			  /* results and hand-backs that Redis has not confirmed */
+	uint64_t fetched, duplicates, lost, dead; /* entries: emitted; had a result already; lease lost; given up */
+};
+void queue_stats(const struct queue *queue, struct queue_stats *ret);
+/* queue_free - drops the connections; entries that are out become invalid. What queue_drained() denies is lost here,
+ * and recovered by another worker after the lease. Not from inside an event. */
 void queue_free(struct queue *queue);
 
 /* ---- the blocking client ---- */

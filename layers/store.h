@@ -22,8 +22,8 @@
  * STORE_UID_BASE + (n + 1) * 65536 (the pool's business). systemd's containers end below, at 0x6fffffff. */
 #define STORE_UID_BASE 0x70000000u
 #define STORE_UID_COUNT 65536u
-#define STORE_JOB_UID 1000u                          /* the job's user, inside every sandbox */
-#define STORE_WORKER_UID (STORE_UID_BASE + 65000u)   /* the unprivileged worker's uid and gid */
+#define STORE_JOB_UID 1000u			   /* the job's user, inside every sandbox */
+#define STORE_WORKER_UID (STORE_UID_BASE + 65000u) /* the unprivileged worker's uid and gid */
 
 struct store;
 
@@ -35,9 +35,14 @@ struct store;
 int store_open(const char *path, struct store **ret, struct err *err);
 void store_free(struct store *store);
 
-int store_fd(const struct store *store);        /* the state directory; borrowed */
+int store_fd(const struct store *store);	/* the state directory; borrowed */
 int store_layers_fd(const struct store *store); /* borrowed */
 const char *store_path(const struct store *store);
+
+/* store_sweep - remove the temporary trees and files that a crash left behind. Those in use are locked and stay. As root. */
+void store_sweep(struct store *store);
+/* store_warm - pay the one-time set-up of the hashes (1.5 ms) now instead of at the first commit or blob. */
+void store_warm(void);
 
 /* ---- blobs ---- */
 enum store_origin {
@@ -55,8 +60,11 @@ int blob_put_fd(struct store *store, int src, uint64_t max, enum store_origin or
 	uint64_t *ret_bytes, struct err *err);
 int blob_put_data(struct store *store, const void *data, size_t len, enum store_origin origin, uint8_t ret_id[16],
 	struct err *err);
-/* blob_open - a read-only fd. Return: the fd (caller owns), -ENOENT, or another -errno. */
+/* blob_open - a read-only fd. Return: the fd (caller owns), -ENOENT, -EUCLEAN when a power cut damaged it, or another
+ * -errno. */
 int blob_open(struct store *store, const uint8_t id[16], uint64_t *ret_bytes, struct err *err);
+/* blob_sha256 - the recorded SHA-256 of the content as 64 hex digits. */
+int blob_sha256(struct store *store, const uint8_t id[16], char ret_hex[65], struct err *err);
 
 /* ---- layers ---- */
 struct layer_info {
@@ -80,9 +88,9 @@ int layer_import_dir(struct store *store, int dirfd, struct layer_info *ret, str
 int layer_import_tar(struct store *store, int fd, struct layer_info *ret, struct err *err);
 
 struct layer_commit {
-	int dirfd;          /* the directory inside a finished job's root; walked without following links */
+	int dirfd;	    /* the directory inside a finished job's root; walked without following links */
 	const char *prefix; /* where it lies in the sandbox: "/work" */
-	uid_t uid_base;     /* host uid of the slot's root: its range of 65536 is mapped back to the store's */
+	uid_t uid_base;	    /* host uid of the slot's root: its range of 65536 is mapped back to the store's */
 	uint64_t max_bytes;
 	uint64_t max_entries;
 };
@@ -94,6 +102,8 @@ int layer_commit(struct store *store, const struct layer_commit *commit, struct 
 int layer_load(struct store *store, const uint8_t id[16], struct layer_info *ret, struct err *err);
 /* layer_open_pack - read-only fd of the pack; -ENOENT when there is none. */
 int layer_open_pack(struct store *store, const uint8_t id[16], struct err *err);
+/* layer_sha256 - the recorded SHA-256 of the canonical serialisation, as 64 hex digits. */
+int layer_sha256(struct store *store, const uint8_t id[16], char ret_hex[65], struct err *err);
 
 /* ---- images ---- */
 #define IMAGE_LAYERS_MAX 64
@@ -104,8 +114,8 @@ struct image {
 	bool host_usr; /* the built-in `host`: the machine's own /usr is shown at /usr */
 	size_t nlayers;
 	uint8_t layers[IMAGE_LAYERS_MAX][16]; /* lowest first */
-	char **env;        /* NULL-terminated, or NULL */
-	char **entrypoint; /* NULL-terminated, or NULL */
+	char **env;			      /* NULL-terminated, or NULL */
+	char **entrypoint;		      /* NULL-terminated, or NULL */
 	char **cmd;
 	char *cwd;  /* or NULL */
 	char *user; /* shown only */

@@ -15,11 +15,15 @@ struct policy; /* a parsed profile */
 /* What the pool needs of a policy. */
 struct policy_program {
 	struct sock_filter *insns; /* owned; see policy_program_free() */
-	size_t len;                /* instructions; at most BPF_MAXINSNS (4096) */
-	bool notifies;       /* some call ends in SECCOMP_RET_USER_NOTIF: install with a listener */
-	bool allows_sockets; /* socket() or socketpair() can succeed for some argument */
-	bool allows_launch;  /* every system call that a waiting zygote's child needs is allowed, whatever its
-			      * arguments: the filter can be installed before the job is known */
+	size_t len;		   /* instructions; at most BPF_MAXINSNS (4096) */
+	/* Some call ends in SECCOMP_RET_USER_NOTIF: install with a listener. */
+	bool notifies;
+	/* socket() can succeed for some argument, or socketpair() with anything but a connected, nameless pair of
+	 * AF_UNIX stream sockets: the job could reach beyond itself. */
+	bool allows_sockets;
+	/* Every system call that a waiting zygote's child needs is allowed, whatever its arguments: the filter can be
+	 * installed before the job is known. */
+	bool allows_launch;
 };
 
 /*
@@ -31,14 +35,20 @@ int policy_parse(const char *name, const char *json, size_t len, struct policy *
 
 /*
  * policy_load - find a profile by name: <dir>/NAME.json for each of dirs (NULL-terminated, may be NULL), then
- * the built-in ones. Return: 0, -ENOENT (unknown policy), -EINVAL (bad name or profile).
+ * the built-in ones. A file that is there but cannot be read or is wrong is an error, never a reason to take the next.
+ * Return: 0, -ENOENT (unknown policy), -EINVAL (bad name or profile), or the -errno of reading it.
  */
 int policy_load(const char *name, const char *const *dirs, struct policy **ret, struct err *err);
 
 /* policy_builtin - NULL-terminated names of the profiles that are part of the program. */
 const char *const *policy_builtin(void);
 
-/* policy_compile - to BPF for the machine's own architecture. @ret is only touched on success. */
+/*
+ * policy_compile - to BPF for the machine's own architecture; calls of any other get ENOSYS. The program is compared
+ * with the profile before it is returned. @ret is only touched on success.
+ * Return: 0, -E2BIG (more than BPF_MAXINSNS), -ENOSYS (no user notification here), -ENOMEM, or -ENOTRECOVERABLE
+ * (libseccomp made something else of the profile).
+ */
 int policy_compile(const struct policy *policy, struct policy_program *ret, struct err *err);
 
 void policy_program_free(struct policy_program *program);

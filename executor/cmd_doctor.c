@@ -1,0 +1,166 @@
+/*
+ * petri doctor: what this host can enforce, and by which driver. It looks by doing: a nursery is started, one slot made
+ * and one zygote stamped, so that what it says is what a worker would find.
+ */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "executor/cli.h"
+#include "executor/engine.h"
+#include "executor/supervisor.h"
+#include "pool/leaf.h"
+
+#define PATIENCE_US 20000000
+
+struct doctor {
+	struct loop *loop;
+	struct engine *engine;
+	struct loop_timer patience;
+	bool json, ready;
+	struct err why;
+};
+
+static void on_capacity(void *ctx)
+{
+	struct doctor *d = ctx;
+	d->ready = engine_ready_slots(d->engine) > 0;
+	if (d->ready)
+		loop_stop(d->loop);
+}
+
+static void on_fatal(void *ctx, const struct err *err)
+{
+	struct doctor *d = ctx;
+	d->why = *err;
+	loop_stop(d->loop);
+}
+
+static void on_patience(struct loop_timer *timer)
+{
+	struct doctor *d = timer->data;
+	(void)err_say(&d->why, 110, "no slot became ready; PETRI_LOG=debug says more");
+	loop_stop(d->loop);
+}
+
+struct row {
+	const char *limit;
+	enum knob knob[POOL_DRIVER_MAX];
+	const char *by[POOL_DRIVER_MAX];
+	const char *needs;
+};
+
+static const struct row rows[] = {
+	{"memory", {KNOB_MEMORY_MAX, KNOB_MEMORY_MAX}, {"memory.max, memory.oom.group", "memory.limit_in_bytes, memory.oom_control"},
+		"the memory controller"},
+	{"swap", {KNOB_SWAP_MAX, KNOB_SWAP_MAX}, {"memory.swap.max", "memory.memsw.limit_in_bytes"}, "swap accounting"},
+	{"memory peak", {KNOB_MEMORY_PEAK, KNOB_MEMORY_PEAK}, {"memory.peak", "memory.max_usage_in_bytes"}, "Linux 5.19"},
+	{"cpus", {KNOB_CPU_MAX, KNOB_CPU_MAX}, {"cpu.max", "cpu.cfs_quota_us"}, "the cpu controller"},
+	{"cpu time", {KNOB_CPU_STAT, KNOB_CPU_STAT}, {"cpu.stat and a deadline", "cpu.stat and a deadline"}, "a cgroup v2 tree"},
+	{"pids", {KNOB_PIDS_MAX, KNOB_PIDS_MAX}, {"pids.max", "pids.max"}, "the pids controller"},
+	{"pids peak", {KNOB_PIDS_PEAK, KNOB_PIDS_PEAK}, {"pids.peak", "pids.peak"}, "a newer kernel; shown as 0"},
+	{"cpuset", {KNOB_CPUSET, KNOB_CPUSET}, {"cpuset.cpus", "cpuset.cpus"}, "the cpuset controller"},
+	{"io", {KNOB_IO_MAX, KNOB_IO_MAX}, {"io.max", "blkio.throttle.* (reads and direct writes; scratch on tmpfs never reaches a disk)"},
+		"the io controller"},
+	{"kill", {KNOB_KILL, KNOB_KILL}, {"cgroup.kill", "cgroup.kill"}, "Linux 5.14"},
+};
+
+static const char *disk_by(const struct wire_host *host)
+{
+	return host->scratch == POOL_SCRATCH_QUOTA ? "project quota" : "tmpfs size and inodes (counts as memory too)";
+}
+
+static void print_text(const struct doctor *d, const struct wire_host *host)
+{
+	struct utsname u;
+	(void)uname(&u);
+	(void)printf("kernel         %s\n", u.release);
+	(void)printf("cgroup driver  %s\n", pool_driver_name(host->driver));
+	(void)printf("scratch        %s\n", pool_scratch_name(host->scratch));
+	(void)printf("layers         %s\n", host->layers_idmapped ? "idmapped: owners are shown as in the image"
+								    : "not idmapped here: owners are shown as nobody");
+	(void)printf("/usr (host)    %s\n", host->usr_idmapped ? "idmapped" : "not idmapped here: owners are shown as nobody");
+	(void)printf("block devices ");
+	for (uint32_t i = 0; i < host->ndevices; i++)
+		(void)printf(" %u:%u", host->devices[i].major, host->devices[i].minor);
+	(void)printf("%s\n\n", host->ndevices ? "" : " none: io limits are refused");
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		bool have = host->knobs & (1u << rows[i].knob[host->driver]);
+		(void)printf("%-14s %s%s\n", rows[i].limit, have ? "" : "not enforced here: needs ",
+			have ? rows[i].by[host->driver] : rows[i].needs);
+	}
+	(void)printf("%-14s %s\n", "disk", disk_by(host));
+	(void)printf("%-14s pipes, RLIMIT_NOFILE, RLIMIT_STACK, RLIMIT_CORE\n", "output, files");
+	(void)printf("\n%s\n", d->ready ? "A slot was made and is ready: this host can run jobs." : err_msg(&d->why));
+}
+
+static void print_json(const struct doctor *d, const struct wire_host *host)
+{
+	json_t *limits = json_object();
+	for (size_t i = 0; host && i < ARRAY_SIZE(rows); i++) {
+		bool have = host->knobs & (1u << rows[i].knob[host->driver]);
+		(void)json_object_set_new(limits, rows[i].limit,
+			have ? json_pack("{s:b, s:s}", "enforced", 1, "by", rows[i].by[host->driver])
+			     : json_pack("{s:b, s:s}", "enforced", 0, "needs", rows[i].needs));
+	}
+	if (host)
+		(void)json_object_set_new(limits, "disk", json_pack("{s:b, s:s}", "enforced", 1, "by", disk_by(host)));
+	json_t *o = json_pack("{s:b, s:s, s:s, s:b, s:b, s:o, s:s}", "ok", d->ready, "cgroup",
+		host ? pool_driver_name(host->driver) : "none", "scratch", host ? pool_scratch_name(host->scratch) : "none",
+		"layers_idmapped", host ? (int)host->layers_idmapped : 0, "usr_idmapped", host ? (int)host->usr_idmapped : 0,
+		"limits", limits, "message", d->ready ? "" : err_msg(&d->why));
+	_cleanup_free_ char *text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
+	(void)puts(text ? text : "{}");
+	json_decref(o);
+}
+
+static int doctor_in_worker(const struct worker_fds *fds, void *ctx)
+{
+	struct doctor *d = ctx;
+	d->loop = fds->loop;
+	struct engine_config config = {.loop = fds->loop, .store = fds->store, .nursery = fds->nursery,
+		.supervisor = fds->supervisor, .name = "doctor", .capacity = on_capacity, .fatal = on_fatal, .ctx = d};
+	struct err err = ERR_INIT;
+	if (engine_new(&config, &d->engine, &err) < 0 ) {
+		log_error("%s", err_msg(&err));
+		return 1;
+	}
+	d->patience = (struct loop_timer){.fn = on_patience, .data = d};
+	loop_timer_set(d->loop, &d->patience, now_us() + PATIENCE_US);
+	if (loop_run(d->loop, &d->why) < 0)
+		d->ready = false;
+	const struct wire_host *host = engine_host(d->engine);
+	if (d->json)
+		print_json(d, host);
+	else if (host)
+		print_text(d, host);
+	else
+		(void)printf("this host cannot run jobs: %s\n", err_msg(&d->why));
+	return d->ready ? 0 : 1;
+}
+
+int cmd_doctor(int argc, char **argv)
+{
+	static struct doctor d;
+	struct cli cli = {.argc = argc, .argv = argv, .at = 1, .verb = "doctor"};
+	const char *state = NULL;
+	while (cli_more(&cli)) {
+		if (cli_is(&cli, "--help")) {
+			(void)puts("petri doctor [--json] [--state DIR]");
+			return 0;
+		}
+		if (cli_is(&cli, "--json"))
+			d.json = true;
+		else if (!cli_option(&cli, "--state", &state))
+			cli_unknown(&cli);
+	}
+	if (cli.failed)
+		return EXIT_USAGE;
+	struct supervisor_config config = {.state = state_dir(state), .nslots = 1, .worker = doctor_in_worker, .ctx = &d};
+	return supervise(&config);
+}

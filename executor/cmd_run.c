@@ -1,0 +1,453 @@
+/*
+ * petri run: one job, no Redis, no set-up. The parent (root) opens what the caller named with the caller's own rights;
+ * the worker child parses the job, runs it and relays the streams. See the design's "Command line".
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/parse.h"
+#include "executor/cli.h"
+#include "executor/engine.h"
+#include "executor/limits.h"
+#include "executor/supervisor.h"
+
+#define RELAY_CHUNK 4096 /* PIPE_BUF: a write of no more than this to a writable pipe does not block, pipe(7) */
+
+struct relay {
+	struct loop_op op;
+	int fd;
+	size_t at;
+	const struct result_stream *stream;
+	struct run_command *command;
+};
+
+struct run_command {
+	const char *state, *result_path;
+	char *json; /* --job */
+	size_t json_len;
+	int stdin_fd, result_fd;
+	bool force_tmpfs, keep_stdin;
+	struct engine_job ej;
+	struct engine *engine;
+	struct loop *loop;
+	struct relay out, errs;
+	struct loop_op signal_op;
+	int signals;
+	bool started, done;
+	int exit_code;
+};
+
+static void usage(void)
+{
+	(void)puts("petri run [--image N] [--layer ID]... [--policy P] [LIMITS] [--stdin FILE] [--file DEST=SRC]...\n"
+		   "          [--collect PATH]... [--commit DIR] [--env K=V]... [--cwd DIR] [--network none|loopback]\n"
+		   "          [--result FILE|-] [--state DIR] [--scratch auto|tmpfs] [--] ARGV...\n"
+		   "petri run --job JOB.json|-\n\n"
+		   "Runs one program in a sandbox. Exits with the program's code; 128+N for signal N; 124 cpu or wall limit,\n"
+		   "137 memory, 153 output, 122 disk, 159 violation, 130 cancelled, 125 rejected or internal error,\n"
+		   "126/127 not executable/not found. --result has the whole truth as JSON.\n\nLIMITS:");
+	limits_print_defaults(stdout);
+}
+
+/* ---- building the job from flags ---- */
+static int append(char ***list, const char *value)
+{
+	size_t n = 0;
+	while (*list && (*list)[n])
+		n++;
+	char **bigger = realloc(*list, (n + 2) * sizeof(*bigger));
+	if (!bigger)
+		return -ENOMEM;
+	*list = bigger;
+	bigger[n] = strdup(value);
+	bigger[n + 1] = NULL;
+	return bigger[n] ? 0 : -ENOMEM;
+}
+
+static void replace(char **at, const char *value)
+{
+	free(*at);
+	*at = strdup(value);
+}
+
+static void add_file(struct cli *cli, struct job *job, const char *spec)
+{
+	struct err err = ERR_INIT;
+	const char *equals = strchr(spec, '=');
+	if (!equals || equals == spec || !equals[1]) {
+		cli_error(cli, "--file wants DEST=SRC, not '%s'", spec);
+		return;
+	}
+	char *data = NULL;
+	size_t len = 0;
+	struct stat st;
+	_cleanup_close_ int fd = open(equals + 1, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		cli_error(cli, "--file %s: %s", equals + 1, fd < 0 ? strerror(errno) : "not a regular file");
+		return;
+	}
+	char self[64];
+	(void)snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+	/* The check against the disk limit names the field; this bound only keeps memory sane. */
+	_cleanup_close_ int again = open(self, O_RDONLY | O_CLOEXEC);
+	if ((uint64_t)st.st_size > job_limits_ceiling.output_bytes) {
+		cli_error(cli, "--file %s is too large; put it into the store with `petri blob put`", equals + 1);
+		return;
+	}
+	data = malloc((size_t)st.st_size + 1);
+	ssize_t n = data && again >= 0 ? fd_read_all(again, data, (size_t)st.st_size) : -ENOMEM;
+	struct job_file *bigger = n < 0 ? NULL : realloc(job->files, (job->nfiles + 1) * sizeof(*bigger));
+	if (!bigger) {
+		cli_error(cli, "--file %s: cannot read it", equals + 1);
+		free(data);
+		return;
+	}
+	len = (size_t)n;
+	job->files = bigger;
+	job->files[job->nfiles++] = (struct job_file){.path = strndup(spec, (size_t)(equals - spec)),
+		.mode = st.st_mode & 0777, .source = {.kind = JOB_SOURCE_DATA, .data = data, .len = len}};
+	(void)err;
+}
+
+static void add_layer(struct cli *cli, struct job *job, const char *id)
+{
+	struct err err = ERR_INIT;
+	if (job->nlayers == JOB_LAYERS_MAX)
+		cli_error(cli, "more than %d layers", JOB_LAYERS_MAX);
+	else if (parse_id128(id, job->layers[job->nlayers], &err) < 0)
+		cli_error(cli, "--layer %s", err_msg(&err));
+	else
+		job->nlayers++;
+}
+
+static void add_collect(struct cli *cli, struct job *job, const char *path)
+{
+	struct job_collect *bigger = realloc(job->collect, (job->ncollect + 1) * sizeof(*bigger));
+	if (!bigger) {
+		cli_error(cli, "out of memory");
+		return;
+	}
+	job->collect = bigger;
+	job->collect[job->ncollect++] = (struct job_collect){.path = strdup(path)};
+}
+
+static bool job_option(struct cli *cli, struct job *job)
+{
+	const char *v;
+	if (cli_option(cli, "--image", &v))
+		replace(&job->image, v);
+	else if (cli_option(cli, "--layer", &v))
+		add_layer(cli, job, v);
+	else if (cli_option(cli, "--policy", &v))
+		replace(&job->policy, v);
+	else if (cli_option(cli, "--file", &v))
+		add_file(cli, job, v);
+	else if (cli_option(cli, "--collect", &v))
+		add_collect(cli, job, v);
+	else if (cli_option(cli, "--commit", &v))
+		replace(&job->commit, v);
+	else if (cli_option(cli, "--env", &v))
+		(void)append(&job->env, v);
+	else if (cli_option(cli, "--cwd", &v))
+		replace(&job->cwd, v);
+	else if (cli_option(cli, "--network", &v)) {
+		if (strcmp(v, "none") == 0)
+			job->network = JOB_NETWORK_NONE;
+		else if (strcmp(v, "loopback") == 0)
+			job->network = JOB_NETWORK_LOOPBACK;
+		else
+			cli_error(cli, "--network is none or loopback, not '%s'", v);
+	} else
+		return false;
+	return true;
+}
+
+static bool limit_option(struct cli *cli, struct job *job)
+{
+	struct err err = ERR_INIT;
+	const char *arg = cli->argv[cli->at], *equals = strchr(arg, '=');
+	char flag[64];
+	if (strncmp(arg, "--", 2) != 0 || strlen(arg) >= sizeof(flag))
+		return false;
+	(void)snprintf(flag, sizeof(flag), "%.*s", (int)(equals ? equals - arg - 2 : (long)strlen(arg) - 2), arg + 2);
+	const char *value = equals ? equals + 1 : cli->at + 1 < cli->argc ? cli->argv[cli->at + 1] : NULL;
+	int r = limits_flag(&job->limits, flag, value, &err);
+	if (r == 0)
+		return false;
+	cli->at += equals ? 1 : 2;
+	if (r < 0)
+		cli_error(cli, "%s", err_msg(&err));
+	return true;
+}
+
+static void read_job_file(struct cli *cli, struct run_command *c, const char *path)
+{
+	struct err err = ERR_INIT;
+	if (strcmp(path, "-") == 0) {
+		c->json = malloc(JOB_JSON_MAX + 2);
+		ssize_t n = c->json ? fd_read_all(STDIN_FILENO, c->json, JOB_JSON_MAX + 1) : -ENOMEM;
+		if (n < 0)
+			cli_error(cli, "--job -: %s", strerror((int)-n));
+		else
+			c->json_len = (size_t)n;
+	} else if (fd_read_file(AT_FDCWD, path, JOB_JSON_MAX + 1, &c->json, &c->json_len, &err) < 0) {
+		cli_error(cli, "--job: %s", err_msg(&err));
+	}
+}
+
+static void parse(struct cli *cli, struct run_command *c)
+{
+	struct job *job = &c->ej.job;
+	const char *v;
+	while (cli_more(cli)) {
+		if (cli_is(cli, "--help")) {
+			usage();
+			exit(0);
+		}
+		if (cli_option(cli, "--state", &v))
+			c->state = v;
+		else if (cli_option(cli, "--result", &v))
+			c->result_path = v;
+		else if (cli_option(cli, "--job", &v))
+			read_job_file(cli, c, v);
+		else if (cli_option(cli, "--scratch", &v))
+			c->force_tmpfs = strcmp(v, "tmpfs") == 0;
+		else if (cli_option(cli, "--stdin", &v)) {
+			c->stdin_fd = open(v, O_RDONLY | O_CLOEXEC);
+			if (c->stdin_fd < 0)
+				cli_error(cli, "--stdin %s: %s", v, strerror(errno));
+		} else if (!job_option(cli, job) && !limit_option(cli, job))
+			cli_unknown(cli);
+	}
+	for (; !cli->failed && cli->at < cli->argc; cli->at++)
+		(void)append(&job->argv, cli->argv[cli->at]);
+	if (!cli->failed && c->json && job->argv)
+		cli_error(cli, "a program beside --job: the job document says what to run");
+}
+
+/* ---- in the worker ---- */
+static void maybe_stop(struct run_command *c)
+{
+	if (c->done && !c->out.op.armed && !c->errs.op.armed)
+		loop_stop(c->loop);
+}
+
+static void relay_on(struct relay *r);
+
+static void on_relay(struct loop_op *op, int res)
+{
+	struct relay *r = op->data;
+	/* A reader that went away (POLLERR) ends the relay; a file that cannot be polled is written to as it is. */
+	if (res > 0 && (res & (POLLERR | POLLNVAL)) && !(res & POLLOUT)) {
+		r->fd = -1;
+	} else {
+		ssize_t n = write(r->fd, r->stream->data + r->at, MIN(r->stream->len - r->at, (size_t)RELAY_CHUNK));
+		if (n > 0)
+			r->at += (size_t)n;
+		else if (n < 0 && errno != EINTR && errno != EAGAIN)
+			r->fd = -1;
+	}
+	relay_on(r);
+	maybe_stop(r->command);
+}
+
+static void relay_on(struct relay *r)
+{
+	if (r->fd >= 0 && !r->op.armed && r->at < r->stream->len)
+		loop_poll(r->command->loop, &r->op, r->fd, POLLOUT);
+}
+
+static void on_output(struct engine_job *ej)
+{
+	struct run_command *c = ej->user;
+	relay_on(&c->out);
+	relay_on(&c->errs);
+}
+
+static void quote(char *out, size_t cap, const char *text)
+{
+	size_t n = 0;
+	for (; *text && n + 2 < cap; text++)
+		out[n++] = *text == '"' || (unsigned char)*text < 0x20 ? '\'' : *text;
+	out[n] = '\0';
+}
+
+static void print_summary(const struct result *r)
+{
+	char message[600];
+	(void)fprintf(stderr, "petri: status=%s", job_status_name(r->status));
+	if (r->status == STATUS_EXITED)
+		(void)fprintf(stderr, " exit=%d", r->exit_code);
+	if (r->status == STATUS_SIGNALED)
+		(void)fprintf(stderr, " signal=%d", r->term_signal);
+	if (r->status == STATUS_VIOLATION)
+		(void)fprintf(stderr, " syscall=%s", r->violation);
+	if (r->status == STATUS_REJECTED)
+		(void)fprintf(stderr, " field=%s reason=%s", r->reject.field, reject_reason_name(r->reject.reason));
+	else
+		(void)fprintf(stderr, " wall=%.1fms cpu=%.1fms memory=%.1fMiB", (double)r->usage.wall_us / 1e3,
+			(double)(r->usage.cpu_user_us + r->usage.cpu_system_us) / 1e3,
+			(double)r->usage.memory_peak_bytes / 1048576.0);
+	if (r->has_layer) {
+		char id[ID128_TEXT_MAX];
+		format_id128(r->layer, id);
+		(void)fprintf(stderr, " layer=%s", id);
+	}
+	if (r->message[0]) {
+		quote(message, sizeof(message), r->message);
+		(void)fprintf(stderr, " message=\"%s\"", message);
+	}
+	(void)fputc('\n', stderr);
+}
+
+static void write_result(struct run_command *c)
+{
+	_cleanup_free_ char *json = result_json(&c->ej.result);
+	if (!json) {
+		log_error("no memory for the result");
+		return;
+	}
+	if (fd_write_all(c->result_fd, json, strlen(json)) < 0 || fd_write_all(c->result_fd, "\n", 1) < 0)
+		log_error("--result %s: %s", c->result_path, strerror(errno));
+}
+
+static void on_done(struct engine_job *ej)
+{
+	struct run_command *c = ej->user;
+	c->done = true;
+	c->exit_code = result_exit_code(&ej->result);
+	relay_on(&c->out);
+	relay_on(&c->errs);
+	maybe_stop(c);
+}
+
+static void on_capacity(void *ctx)
+{
+	struct run_command *c = ctx;
+	if (c->started)
+		return;
+	c->started = true;
+	engine_start(c->engine, &c->ej);
+}
+
+static void on_fatal(void *ctx, const struct err *err)
+{
+	struct run_command *c = ctx;
+	if (!c->done) {
+		c->ej.result.status = STATUS_INTERNAL_ERROR;
+		(void)snprintf(c->ej.result.message, sizeof(c->ej.result.message), "%s", err_msg(err));
+		on_done(&c->ej);
+	}
+	loop_stop(c->loop);
+}
+
+static void on_signal(struct loop_op *op, int res)
+{
+	struct run_command *c = op->data;
+	struct signalfd_siginfo info;
+	(void)res;
+	while (read(c->signals, &info, sizeof(info)) == sizeof(info))
+		if (info.ssi_signo != SIGCHLD && !c->done) {
+			if (c->started)
+				engine_cancel(c->engine, &c->ej);
+			else
+				loop_stop(c->loop);
+		}
+	loop_poll(c->loop, op, c->signals, POLLIN);
+}
+
+static int open_signals(void)
+{
+	sigset_t set;
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGHUP);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int check_job(struct run_command *c)
+{
+	struct reject why = {0};
+	int r;
+	if (c->json) {
+		job_clear(&c->ej.job);
+		r = job_parse(c->json, c->json_len, NULL, &c->ej.job, &why);
+		(void)snprintf(c->ej.result.id, sizeof(c->ej.result.id), "%s", c->ej.job.id);
+		c->ej.result.meta = json_incref(c->ej.job.meta);
+	} else {
+		c->ej.job.stdin_source.kind = JOB_SOURCE_STREAM;
+		r = job_check(&c->ej.job, NULL, &why);
+	}
+	if (r == 0)
+		return 0;
+	c->ej.result.status = r > 0 ? STATUS_REJECTED : STATUS_INTERNAL_ERROR;
+	c->ej.result.reject = why;
+	(void)snprintf(c->ej.result.message, sizeof(c->ej.result.message), "%s", r > 0 ? why.message : "out of memory");
+	c->exit_code = result_exit_code(&c->ej.result);
+	return 1;
+}
+
+static int run_in_worker(const struct worker_fds *fds, void *ctx)
+{
+	struct run_command *c = ctx;
+	struct err err = ERR_INIT;
+	c->loop = fds->loop;
+	c->ej.user = c;
+	c->ej.stdin_fd = c->stdin_fd;
+	c->ej.output = on_output;
+	c->ej.done = on_done;
+	c->ej.result.attempt = 1;
+	c->out = (struct relay){.op = {.fn = on_relay, .data = &c->out}, .fd = STDOUT_FILENO, .stream = &c->ej.result.out, .command = c};
+	c->errs = (struct relay){.op = {.fn = on_relay, .data = &c->errs}, .fd = STDERR_FILENO, .stream = &c->ej.result.errout, .command = c};
+	if (check_job(c) == 0) {
+		struct engine_config config = {.loop = c->loop, .store = fds->store, .nursery = fds->nursery,
+			.supervisor = fds->supervisor, .name = "run", .warm_image = c->ej.job.image, .warm_policy = c->ej.job.policy,
+			.capacity = on_capacity, .fatal = on_fatal, .ctx = c};
+		c->signals = open_signals();
+		c->signal_op = (struct loop_op){.fn = on_signal, .data = c};
+		int r = engine_new(&config, &c->engine, &err);
+		if (r == 0) {
+			loop_poll(c->loop, &c->signal_op, c->signals, POLLIN);
+			r = loop_run(c->loop, &err);
+		}
+		if (r < 0 || !c->done) {
+			log_error("%s", r < 0 ? err_msg(&err) : "interrupted before the job could start");
+			return 125;
+		}
+	}
+	print_summary(&c->ej.result);
+	if (c->result_fd >= 0)
+		write_result(c);
+	return c->exit_code;
+}
+
+int cmd_run(int argc, char **argv)
+{
+	static struct run_command c = {.stdin_fd = STDIN_FILENO, .result_fd = -1};
+	struct cli cli = {.argc = argc, .argv = argv, .at = 1, .verb = "run"};
+	job_init(&c.ej.job);
+	parse(&cli, &c);
+	if (!cli.failed && c.result_path) {
+		c.result_fd = strcmp(c.result_path, "-") == 0 ? STDOUT_FILENO
+							      : open(c.result_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+		if (c.result_fd < 0)
+			cli_error(&cli, "--result %s: %s", c.result_path, strerror(errno));
+	}
+	if (cli.failed)
+		return EXIT_USAGE;
+	struct supervisor_config config = {.state = state_dir(c.state), .nslots = 1, .force_tmpfs = c.force_tmpfs,
+		.worker = run_in_worker, .ctx = &c};
+	return supervise(&config);
+}

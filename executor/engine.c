@@ -1,0 +1,572 @@
+/*
+ * Slots from the worker's side: the nursery's messages, zygotes coming and going, and which waiting job gets which
+ * slot. See the header.
+ */
+#include "executor/engine_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "pool/steps.h"
+
+#define RETRY_FIRST_MS 20u
+#define RETRY_MAX_MS 2000u
+#define FAILURES_MAX 8 /* in a row, before the jobs that wait for the slot are told */
+
+/* ---- plans ---- */
+static bool plan_equal(const struct wire_plan *a, const struct wire_plan *b)
+{
+	return a->nlayers == b->nlayers && a->network == b->network && a->policy == b->policy && a->host_usr == b->host_usr &&
+	       memcmp(a->layers, b->layers, sizeof(a->layers[0]) * a->nlayers) == 0;
+}
+
+void engine_die(struct engine *engine, const struct err *err)
+{
+	if (engine->dead)
+		return;
+	engine->dead = true;
+	/* Without its nursery nothing may run on: kill what is there through the leaves. */
+	for (unsigned i = 0; i < engine->nseats; i++)
+		if (engine->seats[i].leaf.fd[KNOB_KILL] >= 0)
+			(void)leaf_kill(&engine->seats[i].leaf);
+	if (engine->config.fatal)
+		engine->config.fatal(engine->config.ctx, err);
+}
+
+static int tell_nursery(struct engine *engine, const struct wire_msg *msg, const int *fds, size_t nfds)
+{
+	int r = fd_send(engine->config.nursery, msg, sizeof(*msg), fds, nfds);
+	if (r < 0) {
+		struct err err = ERR_INIT;
+		(void)err_set(&err, r, "send to petri-nursery");
+		engine_die(engine, &err);
+	}
+	return r;
+}
+
+void seat_stamp(struct seat *seat, const struct wire_plan *plan)
+{
+	struct engine *engine = seat->engine;
+	if (seat->zygote)
+		zygote_ref_drop(TAKE_PTR(seat->zygote));
+	seat->plan = *plan;
+	seat->seq = ++engine->next_seq;
+	seat->got_ready = seat->got_hello = false;
+	seat->state = SEAT_STAMPING;
+	struct wire_msg msg = {.type = WIRE_STAMP, .slot = seat->index, .seq = seat->seq, .plan = *plan};
+	(void)tell_nursery(engine, &msg, NULL, 0);
+}
+
+void seat_release(struct seat *seat)
+{
+	struct engine *engine = seat->engine;
+	seat->run = NULL;
+	if (seat->state == SEAT_RETIRED)
+		return;
+	/* The same plan again: the next job is most likely of the same kind. Layers of one submission are not. */
+	struct wire_plan plan = seat->plan;
+	if (plan.nlayers > 1 && engine->have_warm)
+		plan = engine->warm_plan;
+	plan.fresh_leaf = seat->leaf.killed;
+	seat_stamp(seat, &plan);
+}
+
+/* ---- the zygote's control socket ---- */
+static void on_control(struct loop_op *op, int res);
+
+static void zygote_failed(struct seat *seat, unsigned step, int error)
+{
+	log_warn("zygote failed: slot=%u step=\"%s\" error=%d", seat->index, pool_step_name(step), error);
+	seat->failures++;
+	struct run *run = seat->run;
+	if (run && seat->failures >= FAILURES_MAX) {
+		seat->run = NULL;
+		run_internal_error(run, "no zygote: %s: %s", pool_step_name(step), strerror(-error));
+		run_finish(run);
+	}
+	unsigned delay = MIN(RETRY_FIRST_MS << MIN(seat->failures, 7u), RETRY_MAX_MS);
+	loop_timer_set(seat->engine->loop, &seat->retry, now_us() + delay * 1000ull);
+}
+
+static void seat_maybe_ready(struct seat *seat)
+{
+	struct engine *engine = seat->engine;
+	if (!seat->got_ready || !seat->got_hello || seat->state != SEAT_STAMPING)
+		return;
+	seat->state = SEAT_READY;
+	seat->failures = 0;
+	seat->idle_since_us = now_us();
+	struct statfs st;
+	seat->disk_base = 0;
+	if (fstatfs(seat->zygote->root, &st) == 0)
+		seat->disk_base = (uint64_t)(st.f_blocks - st.f_bfree) * (uint64_t)st.f_bsize;
+	streams_read(seat->zygote);
+	if (seat->run)
+		run_dispatch(seat->run);
+	engine_schedule(engine);
+	if (engine->config.capacity)
+		engine->config.capacity(engine->config.ctx);
+}
+
+static void take_hello(struct zygote_ref *z, int *fds, size_t nfds)
+{
+	if (nfds < 4 || z->page)
+		return;
+	void *page = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fds[0], 0);
+	if (page == MAP_FAILED)
+		return;
+	z->page = page;
+	z->in = TAKE_FD(fds[1]);
+	z->out = TAKE_FD(fds[2]);
+	z->errs = TAKE_FD(fds[3]);
+	if (nfds > 4)
+		z->listener = TAKE_FD(fds[4]);
+	z->seat->got_hello = true;
+	seat_maybe_ready(z->seat);
+}
+
+static void handle_zygote(struct zygote_ref *z, const struct zygote_msg *msg, int *fds, size_t nfds)
+{
+	struct seat *seat = z->seat;
+	switch (msg->type) {
+	case ZYGOTE_HELLO:
+		take_hello(z, fds, nfds);
+		break;
+	case ZYGOTE_LISTENER:
+		if (nfds > 0 && z->listener < 0) {
+			z->listener = TAKE_FD(fds[0]);
+			streams_read(z);
+		}
+		break;
+	case ZYGOTE_EXIT:
+		if (seat->run && seat->state == SEAT_RUNNING)
+			run_exit_message(seat->run);
+		break;
+	case ZYGOTE_FAILED:
+		if (seat->state == SEAT_STAMPING)
+			zygote_failed(seat, msg->step, msg->error);
+		break;
+	default:
+		log_warn("unknown message from a zygote: slot=%u type=%u, ignoring", seat->index, msg->type);
+	}
+}
+
+static void on_control(struct loop_op *op, int res)
+{
+	struct zygote_ref *z = op->data;
+	for (;;) {
+		struct zygote_msg msg;
+		int fds[FD_PASS_MAX];
+		size_t nfds = 0;
+		ssize_t n = res < 0 ? res : fd_recv(z->control, &msg, sizeof(msg), fds, &nfds, MSG_DONTWAIT);
+		if (n == -EAGAIN)
+			break;
+		if (n <= 0)
+			return; /* the zygote is gone: its pidfd says so too */
+		if (n == sizeof(msg))
+			handle_zygote(z, &msg, fds, nfds);
+		fd_close_many(fds, nfds);
+		if (!z->seat)
+			return; /* dropped by what the message led to */
+	}
+	loop_poll(z->loop, op, z->control, POLLIN);
+}
+
+static void on_pidfd(struct loop_op *op, int res)
+{
+	struct zygote_ref *z = op->data;
+	struct seat *seat = z->seat;
+	(void)res;
+	if (seat->state == SEAT_RUNNING || seat->state == SEAT_ENDING) {
+		run_gone(seat->run);
+		return;
+	}
+	if (seat->state == SEAT_READY || seat->state == SEAT_RESIZING) {
+		/* An idle zygote died (somebody killed it, the machine is out of memory): have another one made. */
+		log_warn("an idle zygote died: slot=%u, making another", seat->index);
+		seat_stamp(seat, &seat->plan);
+	} else if (seat->state == SEAT_STAMPING && !seat->retry.heap_index) {
+		zygote_failed(seat, STEP_SETUP_WAIT, -ESRCH);
+	}
+}
+
+static void on_retry(struct loop_timer *timer)
+{
+	struct seat *seat = timer->data;
+	if (seat->state == SEAT_STAMPING)
+		seat_stamp(seat, &seat->plan);
+}
+
+/* ---- the leaf's OOM eventfd (hybrid) ---- */
+static void on_oom(struct loop_op *op, int res)
+{
+	struct seat *seat = op->data;
+	if (res < 0)
+		return; /* cancelled: the leaf was replaced */
+	uint64_t count;
+	while (read(seat->oom_fd, &count, sizeof(count)) == sizeof(count))
+		seat->oom_count++;
+	if (seat->run && seat->state == SEAT_RUNNING) {
+		/* The event fires before the counter moves (cgroup-v1/memory.rst): the verdict at the end re-reads it. Only a
+		 * kill makes the verdict, an event alone (a charge that then succeeded) does not. */
+		for (int i = 0; i < 200 && leaf_oom_kills(&seat->leaf) == 0; i++)
+			(void)usleep(50);
+		if (leaf_oom_kills(&seat->leaf) > 0)
+			run_kill(seat->run, STATUS_MEMORY_LIMIT);
+	}
+	loop_poll(seat->engine->loop, op, seat->oom_fd, POLLIN);
+}
+
+/* ---- the nursery ---- */
+static void take_leaf(struct engine *engine, struct seat *seat, const struct wire_leaf *leaf, int *fds, size_t nfds)
+{
+	if ((size_t)__builtin_popcount(leaf->knobs) != nfds) {
+		log_error("a leaf came without its files: slot=%u", seat->index);
+		return;
+	}
+	loop_cancel(engine->loop, &seat->oom_op);
+	leaf_take(&seat->leaf, engine->host.driver, leaf->knobs, fds);
+	engine->host.knobs = leaf->knobs;
+	for (size_t i = 0; i < nfds; i++)
+		fds[i] = -1; /* the leaf's now */
+	seat->uid_base = leaf->uid_base;
+	seat->oom_fd = seat->leaf.fd[KNOB_OOM_EVENT];
+	if (seat->state == SEAT_NONE) {
+		if (engine->have_warm)
+			seat_stamp(seat, &engine->warm_plan);
+		if (engine->config.capacity)
+			engine->config.capacity(engine->config.ctx);
+	}
+}
+
+static void arm_oom(struct seat *seat)
+{
+	if (seat->oom_fd >= 0 && !seat->oom_op.armed) {
+		seat->oom_op.fn = on_oom;
+		seat->oom_op.data = seat;
+		loop_poll(seat->engine->loop, &seat->oom_op, seat->oom_fd, POLLIN);
+	}
+}
+
+static void take_ready(struct seat *seat, const struct wire_msg *msg, int *fds, size_t nfds)
+{
+	if (msg->seq != seat->seq || seat->state != SEAT_STAMPING || nfds < 3)
+		return; /* of a stamp that was overtaken */
+	struct zygote_ref *z = zygote_ref_new(seat, fds[0], fds[1], fds[2]);
+	if (!z)
+		return;
+	for (size_t i = 0; i < 3; i++)
+		fds[i] = -1;
+	if (seat->zygote)
+		zygote_ref_drop(seat->zygote);
+	seat->zygote = z;
+	seat->got_ready = true;
+	z->control_op.fn = on_control;
+	z->control_op.data = z;
+	z->pidfd_op.fn = on_pidfd;
+	z->pidfd_op.data = z;
+	loop_poll(z->loop, &z->pidfd_op, z->pidfd, POLLIN);
+	arm_oom(seat);
+	on_control(&z->control_op, 0);
+}
+
+static int start_seats(struct engine *engine, const struct wire_host *host)
+{
+	struct err err = ERR_INIT;
+	if (engine->hello || host->nslots == 0 || host->nslots > POOL_SLOTS_MAX)
+		return -EPROTO;
+	engine->host = *host;
+	engine->seats = calloc(host->nslots, sizeof(*engine->seats));
+	if (!engine->seats)
+		return -ENOMEM;
+	engine->nseats = host->nslots;
+	for (unsigned i = 0; i < engine->nseats; i++) {
+		struct seat *seat = &engine->seats[i];
+		seat->engine = engine;
+		seat->index = i;
+		seat->oom_fd = -1;
+		seat->retry.fn = on_retry;
+		seat->retry.data = seat;
+		leaf_init(&seat->leaf);
+	}
+	engine->hello = true;
+	if (engine_make_warm_plan(engine, &err) < 0)
+		log_info("slots are not warmed ahead: %s", err_msg(&err));
+	return 0;
+}
+
+static void handle_nursery(struct engine *engine, const struct wire_msg *msg, int *fds, size_t nfds)
+{
+	if (msg->type == WIRE_HELLO) {
+		if (start_seats(engine, &msg->host) < 0)
+			log_error("petri-nursery said hello in a way that makes no sense");
+		return;
+	}
+	if (msg->slot >= engine->nseats) {
+		if (msg->type == WIRE_FAILED) {
+			struct err err = ERR_INIT;
+			(void)err_set(&err, msg->error, "petri-nursery: %s", pool_step_name(msg->step));
+			engine_die(engine, &err);
+		}
+		return;
+	}
+	struct seat *seat = &engine->seats[msg->slot];
+	switch (msg->type) {
+	case WIRE_LEAF:
+		take_leaf(engine, seat, &msg->leaf, fds, nfds);
+		break;
+	case WIRE_READY:
+		take_ready(seat, msg, fds, nfds);
+		break;
+	case WIRE_RESIZED:
+		if (msg->seq == seat->seq && seat->state == SEAT_RESIZING)
+			run_resized(seat->run, msg->error);
+		break;
+	case WIRE_FAILED:
+		if (msg->step == STEP_HELPER) {
+			seat->state = SEAT_RETIRED;
+			log_error("slot=%u could not be cleaned and is retired", seat->index);
+		} else if (msg->seq == seat->seq && seat->state == SEAT_STAMPING) {
+			zygote_failed(seat, msg->step, msg->error);
+		}
+		break;
+	default:
+		log_warn("unknown message %u from petri-nursery, ignoring", msg->type);
+	}
+}
+
+static void on_nursery(struct loop_op *op, int res)
+{
+	struct engine *engine = op->data;
+	for (;;) {
+		struct wire_msg msg;
+		int fds[FD_PASS_MAX];
+		size_t nfds = 0;
+		ssize_t n = res < 0 ? res : fd_recv(engine->config.nursery, &msg, sizeof(msg), fds, &nfds, MSG_DONTWAIT);
+		if (n == -EAGAIN)
+			break;
+		if (n != (ssize_t)sizeof(msg)) {
+			struct err err = ERR_INIT;
+			(void)err_say(&err, ECONNRESET, "petri-nursery ended");
+			engine_die(engine, &err);
+			return;
+		}
+		handle_nursery(engine, &msg, fds, nfds);
+		fd_close_many(fds, nfds);
+	}
+	loop_poll(engine->loop, op, engine->config.nursery, POLLIN);
+}
+
+static void on_supervisor(struct loop_op *op, int res)
+{
+	struct engine *engine = op->data;
+	struct commit_reply reply;
+	int fds[FD_PASS_MAX];
+	size_t nfds = 0;
+	ssize_t n = res < 0 ? res : fd_recv(engine->config.supervisor, &reply, sizeof(reply), fds, &nfds, MSG_DONTWAIT);
+	if (n == sizeof(reply))
+		collect_commit_reply(engine, &reply);
+	else if (n != -EAGAIN)
+		return; /* the supervisor is gone, and this process with it (PDEATHSIG) */
+	fd_close_many(fds, nfds);
+	loop_poll(engine->loop, op, engine->config.supervisor, POLLIN);
+}
+
+/* ---- scheduling ---- */
+static struct seat *find_seat(struct engine *engine, const struct wire_plan *plan)
+{
+	struct seat *other = NULL;
+	for (unsigned i = 0; i < engine->nseats; i++) {
+		struct seat *seat = &engine->seats[i];
+		if (seat->run)
+			continue;
+		if (seat->state == SEAT_READY && plan_equal(&seat->plan, plan))
+			return seat;
+		if (seat->state == SEAT_READY && (!other || other->state != SEAT_READY || seat->idle_since_us < other->idle_since_us))
+			other = seat;
+		else if (seat->state == SEAT_STAMPING && !other)
+			other = seat;
+		else if (seat->state == SEAT_NONE && seat->leaf.fd[KNOB_KILL] >= 0 && !other)
+			other = seat;
+	}
+	return other;
+}
+
+static void place(struct engine *engine, struct run *run, struct seat *seat)
+{
+	seat->run = run;
+	run->seat = seat;
+	if (plan_equal(&seat->plan, &run->plan) && seat->state != SEAT_NONE) {
+		if (seat->state == SEAT_READY)
+			run_dispatch(run);
+		return; /* STAMPING for the same plan: dispatched when it is ready */
+	}
+	seat_stamp(seat, &run->plan);
+}
+
+void engine_schedule(struct engine *engine)
+{
+	while (engine->waiting && !engine->dead) {
+		struct engine_job *ej = engine->waiting;
+		struct seat *seat = find_seat(engine, &ej->run->plan);
+		if (!seat)
+			return;
+		engine->waiting = ej->next;
+		if (!engine->waiting)
+			engine->waiting_tail = &engine->waiting;
+		ej->next = NULL;
+		engine->running++;
+		place(engine, ej->run, seat);
+	}
+}
+
+static void reject(struct engine_job *ej, const struct reject *why)
+{
+	ej->result.status = STATUS_REJECTED;
+	ej->result.reject = *why;
+	(void)snprintf(ej->result.message, sizeof(ej->result.message), "%s", why->message);
+}
+
+void engine_start(struct engine *engine, struct engine_job *ej)
+{
+	struct reject why = {0};
+	struct err err = ERR_INIT;
+	(void)snprintf(ej->result.worker, sizeof(ej->result.worker), "%s", engine->config.name);
+	struct run *run = calloc(1, sizeof(*run));
+	int r = run ? run_prepare(engine, ej, run, &why, &err) : err_set(&err, ENOMEM, "job");
+	if (r != 0) {
+		if (r > 0) {
+			reject(ej, &why);
+		} else {
+			ej->result.status = STATUS_INTERNAL_ERROR;
+			(void)snprintf(ej->result.message, sizeof(ej->result.message), "%s", err_msg(&err));
+		}
+		if (run)
+			run_free(run);
+		ej->done(ej);
+		return;
+	}
+	ej->run = run;
+	ej->next = NULL;
+	*engine->waiting_tail = ej;
+	engine->waiting_tail = &ej->next;
+	engine_schedule(engine);
+}
+
+void engine_cancel(struct engine *engine, struct engine_job *ej)
+{
+	if (!ej->run)
+		return;
+	if (ej->run->stage == RUN_WAITING && !ej->run->seat) {
+		struct engine_job **at = &engine->waiting;
+		while (*at && *at != ej)
+			at = &(*at)->next;
+		if (*at) {
+			*at = ej->next;
+			if (!*at)
+				engine->waiting_tail = at;
+		}
+		run_free(TAKE_PTR(ej->run));
+		ej->result.status = STATUS_CANCELLED;
+		ej->done(ej);
+		return;
+	}
+	run_kill(ej->run, STATUS_CANCELLED);
+}
+
+/* ---- the rest ---- */
+int engine_new(const struct engine_config *config, struct engine **ret, struct err *err)
+{
+	struct engine *engine = calloc(1, sizeof(*engine));
+	if (!engine)
+		return err_set(err, ENOMEM, "engine");
+	engine->config = *config;
+	engine->loop = config->loop;
+	engine->waiting_tail = &engine->waiting;
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	engine->ncpus = cpus > 0 ? (unsigned)cpus : 1;
+	engine->nursery_op = (struct loop_op){.fn = on_nursery, .data = engine};
+	engine->supervisor_op = (struct loop_op){.fn = on_supervisor, .data = engine};
+	loop_poll(engine->loop, &engine->nursery_op, config->nursery, POLLIN);
+	if (config->supervisor >= 0)
+		loop_poll(engine->loop, &engine->supervisor_op, config->supervisor, POLLIN);
+	*ret = engine;
+	return 0;
+}
+
+void engine_free(struct engine *engine)
+{
+	if (!engine)
+		return;
+	loop_cancel(engine->loop, &engine->nursery_op);
+	loop_cancel(engine->loop, &engine->supervisor_op);
+	for (unsigned i = 0; i < engine->nseats; i++) {
+		struct seat *seat = &engine->seats[i];
+		loop_cancel(engine->loop, &seat->oom_op);
+		loop_timer_clear(engine->loop, &seat->retry);
+		if (seat->zygote)
+			zygote_ref_drop(seat->zygote);
+		leaf_close(&seat->leaf);
+	}
+	for (size_t i = 0; i < engine->npolicies; i++)
+		free(engine->policies[i].name);
+	/* Closing the socket is what ends the nursery. The seats stay: the ring may still call back into them until the
+	 * loop is freed, and the process ends next. */
+	cleanup_close(&engine->config.nursery);
+	cleanup_close(&engine->config.supervisor);
+}
+
+unsigned engine_free_slots(const struct engine *engine)
+{
+	unsigned n = 0, waiting = 0;
+	for (unsigned i = 0; i < engine->nseats; i++)
+		n += !engine->seats[i].run &&
+		     (engine->seats[i].state == SEAT_READY || engine->seats[i].state == SEAT_STAMPING ||
+			     (engine->seats[i].state == SEAT_NONE && engine->seats[i].leaf.fd[KNOB_KILL] >= 0));
+	for (const struct engine_job *ej = engine->waiting; ej; ej = ej->next)
+		waiting++;
+	return n > waiting ? n - waiting : 0;
+}
+
+unsigned engine_ready_slots(const struct engine *engine)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < engine->nseats; i++)
+		n += engine->seats[i].state == SEAT_READY && !engine->seats[i].run;
+	return n;
+}
+
+unsigned engine_nslots(const struct engine *engine)
+{
+	return engine->nseats;
+}
+
+unsigned engine_running(const struct engine *engine)
+{
+	return engine->running;
+}
+
+const struct wire_host *engine_host(const struct engine *engine)
+{
+	return engine->hello ? &engine->host : NULL;
+}
+
+uint64_t engine_slot_memory(const struct engine *engine, unsigned i)
+{
+	uint64_t v = 0;
+	if (i >= engine->nseats || engine->seats[i].leaf.fd[KNOB_MEMORY_NOW] < 0)
+		return 0;
+	(void)fd_pread_u64(engine->seats[i].leaf.fd[KNOB_MEMORY_NOW], &v);
+	return v;
+}

@@ -1,0 +1,85 @@
+/*
+ * The engine: runs jobs in the nursery's slots. It holds the slots' leaves and zygotes by fd, hands each job to a
+ * zygote that was made for the same plan (or has one made), enforces the deadlines, relays the streams, decides the
+ * verdict and collects the outputs. Worker process, unprivileged, on the event loop.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "executor/job.h"
+#include "executor/loop.h"
+#include "executor/result.h"
+#include "layers/store.h"
+
+struct engine;
+
+struct engine_job {
+	struct job job;       /* owned by whoever made the engine_job; untouched by the engine */
+	struct result result; /* filled by the engine; the owner clears it */
+	int stdin_fd;         /* JOB_SOURCE_STREAM: relayed into the job; stays the owner's. -1 otherwise */
+	/* Output as it comes (`petri run`); it is kept in the result as well. NULL: not wanted. */
+	void (*output)(struct engine_job *ej);
+	/* The job was handed to its zygote. NULL: not wanted. */
+	void (*started)(struct engine_job *ej);
+	/* The first process has ended; verdict and outputs are not known yet. NULL: not wanted (bench uses it). */
+	void (*ended)(struct engine_job *ej);
+	void (*done)(struct engine_job *ej);
+	void *user;
+	uint64_t dispatched_ns, ended_ns; /* CLOCK_MONOTONIC */
+	struct run *run;                  /* the engine's */
+	struct engine_job *next;          /* the engine's */
+};
+
+struct engine_config {
+	struct loop *loop;
+	struct store *store;
+	int nursery;    /* SOCK_SEQPACKET; the engine's from now on */
+	int supervisor; /* SOCK_SEQPACKET for commits; the engine's */
+	const char *name; /* the worker's, for results */
+	const char *const *policy_dirs;
+	/* What idle slots are made for until jobs teach better. NULL image: host. */
+	const char *warm_image, *warm_policy;
+	const struct job_limits *max_limits; /* or NULL */
+	uint32_t allow_unenforced;           /* reserved; 0 */
+	/* More jobs can be started, or fewer. */
+	void (*capacity)(void *ctx);
+	/* The nursery is gone or cannot make slots: nothing can run any more. */
+	void (*fatal)(void *ctx, const struct err *err);
+	void *ctx;
+};
+
+int engine_new(const struct engine_config *config, struct engine **ret, struct err *err);
+void engine_free(struct engine *engine);
+
+/* engine_start - run a job; done is called exactly once, possibly before this returns (a rejected job). */
+void engine_start(struct engine *engine, struct engine_job *ej);
+/* engine_cancel - kill it, or forget it if it waits; done comes with STATUS_CANCELLED unless it ended before. */
+void engine_cancel(struct engine *engine, struct engine_job *ej);
+
+/* engine_free_slots - how many more jobs could be started now without waiting for another job's end. */
+unsigned engine_free_slots(const struct engine *engine);
+/* engine_ready_slots - slots whose zygote waits. */
+unsigned engine_ready_slots(const struct engine *engine);
+unsigned engine_nslots(const struct engine *engine); /* 0 until the nursery said hello */
+unsigned engine_running(const struct engine *engine);
+struct wire_host;
+const struct wire_host *engine_host(const struct engine *engine);
+/* engine_slot_memory - bytes charged to the leaf of slot i, for bench. */
+uint64_t engine_slot_memory(const struct engine *engine, unsigned i);
+
+/* The supervisor's side of a commit (executor/supervisor.c). */
+struct commit_request {
+	uint32_t seq;
+	uint32_t uid_base;
+	uint64_t max_bytes, max_entries;
+	char prefix[JOB_PATH_MAX + 1];
+};
+struct commit_reply {
+	uint32_t seq;
+	int32_t error;
+	uint8_t layer[16];
+	char message[256];
+};

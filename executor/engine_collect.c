@@ -1,0 +1,232 @@
+/*
+ * Outputs: the job's files by way of a helper that has the job's own credentials, into the result or the blob store, and
+ * a committed directory by way of the supervisor. Only after the leaf is empty: nothing can change under our hands.
+ */
+#include "executor/engine_internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+
+#define INLINE_BYTES 65536u /* of an inline output without max_bytes */
+
+static void next(struct run *run);
+
+static void complain(struct run *run, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void complain(struct run *run, const char *fmt, ...)
+{
+	char *message = run->ej->result.message;
+	size_t len = strlen(message), cap = sizeof(run->ej->result.message);
+	if (len > 0 && len + 2 < cap)
+		len += (size_t)snprintf(message + len, cap - len, "; ");
+	va_list ap;
+	va_start(ap, fmt);
+	(void)vsnprintf(message + len, cap - len, fmt, ap);
+	va_end(ap);
+}
+
+static void finish(struct run *run)
+{
+	struct engine *engine = run->engine;
+	if (run->open_sock >= 0) {
+		loop_cancel(engine->loop, &run->open_op);
+		cleanup_close(&run->open_sock);
+	}
+	if (run->collect_started_us)
+		run->ej->result.timing.collect_us = now_us() - run->collect_started_us;
+	run_finish(run);
+}
+
+/* ---- one output ---- */
+static int take_inline(struct run *run, const struct job_collect *want, int fd, struct result_file *file)
+{
+	uint64_t max = want->max_bytes ? want->max_bytes : INLINE_BYTES;
+	max = MIN(max, run->ej->job.limits.disk_bytes);
+	file->data = malloc(max + 1);
+	if (!file->data)
+		return -ENOMEM;
+	/* One byte more than allowed tells "exactly" from "too much", whatever fstat said. */
+	ssize_t n = fd_read_all(fd, file->data, max + 1);
+	if (n < 0)
+		return (int)n;
+	if ((uint64_t)n > max)
+		return -EFBIG;
+	file->as_inline = true;
+	file->len = file->bytes = (size_t)n;
+	return 0;
+}
+
+static int take_blob(struct run *run, const struct job_collect *want, int fd, struct result_file *file)
+{
+	struct err err = ERR_INIT;
+	uint64_t max = run->ej->job.limits.disk_bytes;
+	if (want->max_bytes)
+		max = MIN(max, want->max_bytes);
+	int r = blob_put_fd(run->engine->config.store, fd, max, STORE_JOB, file->blob, &file->bytes, &err);
+	if (r < 0 && r != -EFBIG)
+		log_warn("job=%s cannot store %s: %s", run->ej->job.id, want->path, err_msg(&err));
+	return r;
+}
+
+static void take_output(struct run *run, const struct job_collect *want, int fd)
+{
+	struct result *result = &run->ej->result;
+	struct result_file file = {0};
+	int r = want->as_inline ? take_inline(run, want, fd, &file) : take_blob(run, want, fd, &file);
+	file.path = r == 0 ? strdup(want->path) : NULL;
+	if (r == 0 && file.path) {
+		struct result_file *bigger = realloc(result->files, (result->nfiles + 1) * sizeof(*bigger));
+		if (bigger) {
+			result->files = bigger;
+			result->files[result->nfiles++] = file;
+			return;
+		}
+		r = -ENOMEM;
+	}
+	complain(run, "collect %.200s: %s", want->path, r == -EFBIG ? "larger than it may be" : strerror(r < 0 ? -r : ENOMEM));
+	free(file.path);
+	free(file.data);
+}
+
+/* ---- commit ---- */
+static void send_commit(struct run *run, int dir)
+{
+	static struct commit_request request; /* large, and one loop */
+	const struct job *job = &run->ej->job;
+	request = (struct commit_request){.seq = ++run->engine->next_commit, .uid_base = run->seat->uid_base,
+		.max_bytes = job->limits.disk_bytes, .max_entries = job->limits.disk_inodes};
+	(void)snprintf(request.prefix, sizeof(request.prefix), "%s", job->commit);
+	run->commit_seq = request.seq;
+	run->stage = RUN_COMMITTING;
+	int r = fd_send(run->engine->config.supervisor, &request, sizeof(request), &dir, 1);
+	if (r < 0) {
+		complain(run, "commit: %s", strerror(-r));
+		finish(run);
+	}
+}
+
+void collect_commit_reply(struct engine *engine, const struct commit_reply *reply)
+{
+	for (unsigned i = 0; i < engine->nseats; i++) {
+		struct run *run = engine->seats[i].run;
+		if (!run || run->stage != RUN_COMMITTING || run->commit_seq != reply->seq)
+			continue;
+		if (reply->error < 0) {
+			complain(run, "commit %.200s: %.250s", run->ej->job.commit, reply->message);
+		} else {
+			memcpy(run->ej->result.layer, reply->layer, 16);
+			run->ej->result.has_layer = true;
+		}
+		finish(run);
+		return;
+	}
+}
+
+/* ---- the helper ---- */
+static void helper_gone(struct run *run)
+{
+	complain(run, "collect: the helper ended");
+	finish(run);
+}
+
+static void on_reply(struct loop_op *op, int res)
+{
+	struct run *run = op->data;
+	struct open_reply reply;
+	int fds[FD_PASS_MAX];
+	size_t nfds = 0;
+	const struct job *job = &run->ej->job;
+	ssize_t n = res < 0 ? res : fd_recv(run->open_sock, &reply, sizeof(reply), fds, &nfds, MSG_DONTWAIT);
+	if (n == -EAGAIN) {
+		loop_poll(run->engine->loop, op, run->open_sock, POLLIN);
+		return;
+	}
+	if (n != sizeof(reply) || (reply.error == 0 && nfds == 0)) {
+		fd_close_many(fds, nfds);
+		helper_gone(run);
+		return;
+	}
+	size_t at = run->collect_at++;
+	if (at < job->ncollect) {
+		const struct job_collect *want = &job->collect[at];
+		if (reply.error == 0)
+			take_output(run, want, fds[0]);
+		else if (!(want->optional && (reply.error == -ENOENT || reply.error == -ENOTDIR)))
+			complain(run, "collect %.200s: %s", want->path,
+				reply.not_regular ? "not a regular file" : reply.error == -ELOOP ? "a symbolic link" : strerror(-reply.error));
+	} else if (reply.error == 0) {
+		send_commit(run, fds[0]);
+		fd_close_many(fds, nfds);
+		return;
+	} else {
+		complain(run, "commit %.200s: %s", job->commit, strerror(-reply.error));
+	}
+	fd_close_many(fds, nfds);
+	next(run);
+}
+
+static void ask(struct run *run, const char *path, bool directory)
+{
+	static struct open_request request;
+	request = (struct open_request){.directory = directory};
+	(void)snprintf(request.path, sizeof(request.path), "%s", path);
+	if (fd_send(run->open_sock, &request, sizeof(request), NULL, 0) < 0) {
+		helper_gone(run);
+		return;
+	}
+	run->open_op = (struct loop_op){.fn = on_reply, .data = run};
+	loop_poll(run->engine->loop, &run->open_op, run->open_sock, POLLIN);
+}
+
+/* A failed program's directory is no layer: a compiler's half-written output is never run. */
+static bool wants_commit(const struct run *run)
+{
+	const struct result *result = &run->ej->result;
+	return run->ej->job.commit && result->status == STATUS_EXITED && result->exit_code == 0;
+}
+
+static void next(struct run *run)
+{
+	const struct job *job = &run->ej->job;
+	if (run->collect_at < job->ncollect)
+		ask(run, job->collect[run->collect_at].path, false);
+	else if (run->collect_at == job->ncollect && wants_commit(run))
+		ask(run, job->commit, true);
+	else
+		finish(run);
+}
+
+void collect_start(struct run *run)
+{
+	const struct job *job = &run->ej->job;
+	enum job_status status = run->ej->result.status;
+	bool ran = status != STATUS_REJECTED && status != STATUS_EXEC_FAILED && status != STATUS_INTERNAL_ERROR;
+	int pair[2];
+	if (!ran || (job->ncollect == 0 && !wants_commit(run))) {
+		finish(run);
+		return;
+	}
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+		complain(run, "collect: %s", strerror(errno));
+		finish(run);
+		return;
+	}
+	run->open_sock = pair[0];
+	struct wire_msg msg = {.type = WIRE_OPEN, .slot = run->seat->index, .seq = run->seat->seq};
+	int r = fd_send(run->engine->config.nursery, &msg, sizeof(msg), &pair[1], 1);
+	(void)close(pair[1]);
+	if (r < 0) {
+		helper_gone(run);
+		return;
+	}
+	next(run);
+}

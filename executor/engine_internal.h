@@ -1,0 +1,152 @@
+/* The engine's own structures, shared by executor/engine*.c only. */
+#pragma once
+
+#include <signal.h>
+
+#include "executor/engine.h"
+#include "pool/leaf.h"
+#include "pool/wire.h"
+
+#define STREAM_CHUNK 65536
+
+/* A zygote as the worker holds it: its fds, and the operations on them. It outlives its slot's interest in it until
+ * the last operation has come back from the ring. */
+struct zygote_ref {
+	struct seat *seat; /* NULL once the slot let go */
+	int control, pidfd, root;
+	int in, out, errs, listener;
+	const struct zygote_page *page;
+	struct loop_op control_op, pidfd_op, out_op, err_op, listener_op, in_op, source_op;
+	struct loop *loop;
+	char *out_buf, *err_buf, *in_buf;
+};
+
+enum seat_state {
+	SEAT_NONE,     /* no leaf yet */
+	SEAT_STAMPING, /* waiting for READY and HELLO */
+	SEAT_READY,
+	SEAT_RESIZING, /* waiting for RESIZED, then dispatch */
+	SEAT_RUNNING,
+	SEAT_ENDING,   /* the processes are gone or going; outputs, verdict */
+	SEAT_RETIRED,
+};
+
+struct plan_key {
+	struct wire_plan plan; /* disk limits included, but not compared */
+	uint64_t hash;
+};
+
+struct seat { /* a slot, from the worker's side */
+	struct engine *engine;
+	uint32_t index;
+	uint32_t uid_base;
+	enum seat_state state;
+	struct leaf leaf;
+	struct loop_op oom_op; /* hybrid: the leaf's OOM eventfd */
+	int oom_fd;
+	uint64_t oom_count;
+	struct wire_plan plan; /* of the last STAMP */
+	uint32_t seq;
+	bool got_ready, got_hello;
+	struct zygote_ref *zygote;
+	struct run *run;      /* the job that runs here, or waits for this seat's stamp */
+	uint64_t disk_base;   /* bytes that petri's own directories take in a fresh scratch */
+	unsigned failures;    /* in a row */
+	struct loop_timer retry;
+	uint64_t idle_since_us;
+};
+
+enum run_stage {
+	RUN_WAITING,
+	RUN_STARTED,
+	RUN_COLLECTING,
+	RUN_COMMITTING,
+};
+
+struct run { /* a job in the engine */
+	struct engine *engine;
+	struct engine_job *ej;
+	struct seat *seat;
+	struct wire_plan plan;
+	struct leaf_limits limits;
+	int packs[8];
+	size_t npacks;
+	int blobs[JOB_BLOBS_MAX];
+	size_t nblobs;
+	int stdin_blob;
+	char *strings;
+	size_t strings_len;
+	uint32_t argc, envc;
+	enum run_stage stage;
+	/* the end */
+	enum job_status cause; /* STATUS_MAX: petri has not killed it */
+	bool exit_seen, gone, out_eof, err_eof;
+	uint64_t killed_us;
+	struct loop_timer wall, cpu, empty;
+	unsigned empty_tries;
+	bool fresh_leaf_tried;
+	/* stdin */
+	size_t in_at, in_len;
+	bool in_source_eof;
+	/* collect */
+	int open_sock;
+	struct loop_op open_op;
+	bool open_in_flight;
+	size_t collect_at;
+	uint64_t collect_started_us;
+	uint32_t commit_seq;
+};
+
+struct policy_entry {
+	char *name;
+	uint32_t index;
+	bool sockets;
+};
+
+struct engine {
+	struct engine_config config;
+	struct loop *loop;
+	struct wire_host host;
+	bool hello;
+	struct seat *seats;
+	unsigned nseats;
+	struct engine_job *waiting, **waiting_tail;
+	unsigned running;
+	struct policy_entry policies[POOL_POLICIES_MAX];
+	size_t npolicies;
+	struct loop_op nursery_op, supervisor_op;
+	struct wire_plan warm_plan;
+	bool have_warm;
+	uint32_t next_seq, next_commit;
+	unsigned ncpus;
+	bool dead;
+};
+
+/* engine.c */
+void seat_stamp(struct seat *seat, const struct wire_plan *plan);
+void seat_release(struct seat *seat); /* after a job: let go of the zygote and have the next one made */
+void engine_schedule(struct engine *engine);
+void engine_die(struct engine *engine, const struct err *err);
+/* engine_zygote.c */
+struct zygote_ref *zygote_ref_new(struct seat *seat, int control, int pidfd, int root);
+void zygote_ref_drop(struct zygote_ref *z);
+/* engine_prepare.c: resolve a job into a run. Return: 0, or 1 with ej->result rejected, or -errno. */
+int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, struct reject *reject, struct err *err);
+int engine_make_warm_plan(struct engine *engine, struct err *err);
+void run_free(struct run *run);
+/* engine_run.c */
+void run_dispatch(struct run *run);
+void run_resized(struct run *run, int error);
+void run_kill(struct run *run, enum job_status cause);
+void run_exit_message(struct run *run);
+void run_gone(struct run *run);
+void run_maybe_finish(struct run *run);
+void run_finish(struct run *run);
+void run_internal_error(struct run *run, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* engine_streams.c */
+void streams_start(struct run *run);
+void streams_read(struct zygote_ref *z); /* post the reads on a fresh zygote's pipes */
+void streams_close_stdin(struct zygote_ref *z);
+/* engine_collect.c */
+void collect_start(struct run *run);
+void collect_commit_reply(struct engine *engine, const struct commit_reply *reply);

@@ -1,0 +1,393 @@
+/*
+ * From a job to what the pool needs: image and layers to a plan, policy name to an index, files to packs and fds,
+ * argv and env to one run of strings. Every refusal names the job's field. Worker, unprivileged.
+ */
+#include "executor/engine_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/pack.h"
+#include "policies/policy.h"
+
+static const char default_path[] = "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+static const char default_home[] = "HOME=/work";
+
+/* ---- the policy ---- */
+static int send_policy(struct engine *engine, uint32_t index, const struct policy_program *program, struct err *err)
+{
+	_cleanup_close_ int fd =
+		fd_sealed_memfd("petri-policy", program->insns, program->len * sizeof(program->insns[0]));
+	if (fd < 0)
+		return err_set(err, fd, "make a policy memfd");
+	struct wire_msg msg = {.type = WIRE_POLICY,
+		.policy = {.index = index, .len = (uint32_t)program->len, .listener = program->notifies,
+			.early = program->allows_launch, .sockets = program->allows_sockets}};
+	int r = fd_send(engine->config.nursery, &msg, sizeof(msg), &fd, 1);
+	return r < 0 ? err_set(err, r, "send a policy to petri-nursery") : 0;
+}
+
+static int use_policy(struct engine *engine, const char *name, struct policy_entry **ret, struct err *err)
+{
+	for (size_t i = 0; i < engine->npolicies; i++) {
+		if (strcmp(engine->policies[i].name, name) == 0) {
+			*ret = &engine->policies[i];
+			return 0;
+		}
+	}
+	if (engine->npolicies == POOL_POLICIES_MAX)
+		return err_say(err, ENOSPC, "more than %d policies are in use", POOL_POLICIES_MAX);
+	struct policy *policy;
+	int r = policy_load(name, engine->config.policy_dirs, &policy, err);
+	if (r < 0)
+		return r;
+	struct policy_program program = {0};
+	r = policy_compile(policy, &program, err);
+	policy_free(policy);
+	if (r < 0)
+		return r;
+	struct policy_entry *entry = &engine->policies[engine->npolicies];
+	*entry = (struct policy_entry){.name = strdup(name), .index = (uint32_t)engine->npolicies,
+		.sockets = program.allows_sockets};
+	r = entry->name ? send_policy(engine, entry->index, &program, err) : err_set(err, ENOMEM, "policy");
+	policy_program_free(&program);
+	if (r < 0) {
+		free(entry->name);
+		return r;
+	}
+	engine->npolicies++;
+	*ret = entry;
+	return 0;
+}
+
+static int plan_policy(struct engine *engine, const struct job *job, struct wire_plan *plan, struct reject *why)
+{
+	struct err err = ERR_INIT;
+	struct policy_entry *entry = NULL;
+	int r = use_policy(engine, job->policy ? job->policy : "judge", &entry, &err);
+	if (r < 0)
+		return reject_set(why, "policy", r == -ENOENT ? REJECT_MISSING : REJECT_INVALID, "%s", err_msg(&err));
+	plan->policy = entry->index;
+	if (job->network == JOB_NETWORK_LOOPBACK)
+		plan->network = POOL_NET_LOOPBACK;
+	else
+		plan->network = entry->sockets ? POOL_NET_PRIVATE : POOL_NET_SHARED;
+	return 0;
+}
+
+/* ---- image and layers ---- */
+static int plan_image(struct engine *engine, const char *name, struct wire_plan *plan, struct image *image,
+	struct reject *why)
+{
+	struct err err = ERR_INIT;
+	int r = image_load(engine->config.store, name, image, &err);
+	if (r == -ENOENT)
+		return reject_set(why, "image", REJECT_MISSING, "there is no image '%.100s' here", name);
+	if (r < 0)
+		return reject_set(why, "image", REJECT_INVALID, "%s", err_msg(&err));
+	memcpy(plan->layers, image->layers, sizeof(image->layers[0]) * image->nlayers);
+	plan->nlayers = (uint32_t)image->nlayers;
+	plan->host_usr = image->host_usr;
+	return 0;
+}
+
+/* A small committed layer is delivered as files into a slot that was warmed for the image; any other is stamped. */
+static int plan_layer(struct engine *engine, struct run *run, const struct job *job, size_t i, struct reject *why)
+{
+	struct err err = ERR_INIT;
+	struct layer_info info;
+	char field[32], text[ID128_TEXT_MAX];
+	(void)snprintf(field, sizeof(field), "layers[%zu]", i);
+	format_id128(job->layers[i], text);
+	int r = layer_load(engine->config.store, job->layers[i], &info, &err);
+	if (r < 0)
+		return reject_set(why, field, r == -ENOENT ? REJECT_MISSING : REJECT_INVALID, "there is no layer %s here", text);
+	bool stamped = run->plan.nlayers > 0 && run->npacks == 0 && i > 0 && !info.has_pack;
+	if (info.has_pack && info.bytes <= job->limits.disk_bytes && !stamped && run->npacks < ARRAY_SIZE(run->packs) - 1) {
+		int fd = layer_open_pack(engine->config.store, job->layers[i], &err);
+		if (fd >= 0) {
+			run->packs[run->npacks++] = fd;
+			return 0;
+		}
+	}
+	/* Delivered files lie above every stamped layer, so none may be stamped over them. */
+	if (run->npacks > 0)
+		return 2;
+	if (run->plan.nlayers == POOL_LAYERS_MAX - 1)
+		return reject_set(why, field, REJECT_TOO_LARGE, "image and layers together are more than %d", POOL_LAYERS_MAX - 1);
+	memcpy(run->plan.layers[run->plan.nlayers++], info.id, 16);
+	return 0;
+}
+
+static int plan_layers(struct engine *engine, struct run *run, const struct job *job, struct reject *why)
+{
+	uint32_t base = run->plan.nlayers;
+	for (size_t i = 0; i < job->nlayers; i++) {
+		int r = plan_layer(engine, run, job, i, why);
+		if (r == 1)
+			return 1;
+		if (r == 2) { /* a big layer above a small one: stamp them all */
+			fd_close_many(run->packs, run->npacks);
+			run->npacks = 0;
+			run->plan.nlayers = base;
+			for (size_t k = 0; k < job->nlayers; k++) {
+				if (run->plan.nlayers == POOL_LAYERS_MAX - 1)
+					return reject_set(why, "layers", REJECT_TOO_LARGE, "too many layers");
+				memcpy(run->plan.layers[run->plan.nlayers++], job->layers[k], 16);
+			}
+			return 0;
+		}
+	}
+	return 0;
+}
+
+/* ---- files ---- */
+static int open_blob(struct engine *engine, const uint8_t id[16], const char *field, uint64_t max, int *ret,
+	struct reject *why)
+{
+	struct err err = ERR_INIT;
+	char text[ID128_TEXT_MAX];
+	uint64_t bytes = 0;
+	format_id128(id, text);
+	int fd = blob_open(engine->config.store, id, &bytes, &err);
+	if (fd < 0)
+		return reject_set(why, field, fd == -ENOENT ? REJECT_MISSING : REJECT_INVALID, "there is no blob %s here", text);
+	if (bytes > max) {
+		(void)close(fd);
+		return reject_set(why, field, REJECT_TOO_LARGE, "blob %s has %llu bytes, more than disk_bytes", text,
+			(unsigned long long)bytes);
+	}
+	*ret = fd;
+	return 0;
+}
+
+static int pack_entry_add(int pack, const struct job_file *file, uint32_t blob, uint64_t max)
+{
+	size_t path_len = strlen(file->path);
+	struct pack_entry entry = {.type = PACK_FILE, .mode = file->mode, .path_len = (uint16_t)path_len};
+	if (file->source.kind == JOB_SOURCE_BLOB) {
+		entry.source = PACK_FD;
+		entry.fd = blob;
+		entry.size = max;
+	} else {
+		entry.source = PACK_INLINE;
+		entry.size = file->source.len;
+	}
+	int r = fd_write_all(pack, &entry, sizeof(entry));
+	if (r == 0)
+		r = fd_write_all(pack, file->path, path_len);
+	if (r == 0 && entry.source == PACK_INLINE && file->source.len > 0)
+		r = fd_write_all(pack, file->source.data, file->source.len);
+	return r;
+}
+
+static int pack_files(struct engine *engine, struct run *run, const struct job *job, struct reject *why, struct err *err)
+{
+	if (job->nfiles == 0)
+		return 0;
+	_cleanup_close_ int pack = memfd_create("petri-files", MFD_CLOEXEC);
+	if (pack < 0)
+		return err_set(err, errno, "make a memfd for the job's files");
+	int r = fd_write_all(pack, PACK_MAGIC, PACK_MAGIC_LEN);
+	for (size_t i = 0; r == 0 && i < job->nfiles; i++) {
+		const struct job_file *file = &job->files[i];
+		uint32_t blob = (uint32_t)run->nblobs;
+		if (file->source.kind == JOB_SOURCE_BLOB) {
+			char field[192];
+			(void)snprintf(field, sizeof(field), "files.%.180s", file->path);
+			if (run->nblobs == JOB_BLOBS_MAX - 1)
+				return reject_set(why, "files", REJECT_TOO_LARGE, "more than %d blobs", JOB_BLOBS_MAX - 1);
+			if (open_blob(engine, file->source.blob, field, job->limits.disk_bytes, &run->blobs[run->nblobs], why) != 0)
+				return 1;
+			run->nblobs++;
+		}
+		r = pack_entry_add(pack, file, blob, job->limits.disk_bytes);
+	}
+	struct pack_entry end = {.type = PACK_END};
+	if (r == 0)
+		r = fd_write_all(pack, &end, sizeof(end));
+	if (r < 0)
+		return err_set(err, r, "pack the job's files");
+	run->packs[run->npacks++] = TAKE_FD(pack);
+	return 0;
+}
+
+/* ---- strings ---- */
+static bool same_key(const char *a, const char *b)
+{
+	size_t len = strcspn(a, "=");
+	return strncmp(a, b, len) == 0 && b[len] == '=';
+}
+
+static bool has_key(char *const *env, const char *entry)
+{
+	for (; env && *env; env++)
+		if (same_key(entry, *env))
+			return true;
+	return false;
+}
+
+static int add_string(struct run *run, size_t *cap, const char *s)
+{
+	size_t len = strlen(s) + 1;
+	if (run->strings_len + len > DISPATCH_STRINGS_MAX)
+		return -E2BIG;
+	if (run->strings_len + len > *cap) {
+		size_t bigger = MAX(*cap * 2, run->strings_len + len + 1024);
+		char *p = realloc(run->strings, bigger);
+		if (!p)
+			return -ENOMEM;
+		run->strings = p;
+		*cap = bigger;
+	}
+	memcpy(run->strings + run->strings_len, s, len);
+	run->strings_len += len;
+	return 0;
+}
+
+static int add_argv(struct run *run, size_t *cap, char *const *argv)
+{
+	for (; argv && *argv; argv++, run->argc++) {
+		int r = add_string(run, cap, *argv);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int add_env(struct run *run, size_t *cap, char *const *env, char *const *const *over, size_t nover)
+{
+	for (; env && *env; env++) {
+		bool hidden = false;
+		for (size_t i = 0; i < nover; i++)
+			hidden |= has_key(over[i], *env);
+		if (hidden)
+			continue;
+		int r = add_string(run, cap, *env);
+		if (r < 0)
+			return r;
+		run->envc++;
+	}
+	return 0;
+}
+
+static int make_strings(struct run *run, const struct job *job, const struct image *image, struct reject *why)
+{
+	char *const defaults[] = {(char *)default_path, (char *)default_home, NULL};
+	char *const *const over_defaults[] = {job->env, image->env};
+	char *const *const over_image[] = {job->env};
+	size_t cap = 0;
+	int r;
+	if (job->argv) {
+		r = add_argv(run, &cap, job->argv);
+	} else {
+		r = add_argv(run, &cap, image->entrypoint);
+		if (r == 0)
+			r = add_argv(run, &cap, image->cmd);
+	}
+	if (r == 0 && run->argc == 0)
+		return reject_set(why, "argv", REJECT_INVALID, "there is no argv, and the image has no command of its own");
+	if (r == 0)
+		r = add_env(run, &cap, job->env, NULL, 0);
+	if (r == 0)
+		r = add_env(run, &cap, image->env, over_image, 1);
+	if (r == 0)
+		r = add_env(run, &cap, defaults, over_defaults, 2);
+	if (r == 0)
+		r = add_string(run, &cap, job->cwd ? job->cwd : image->cwd && image->cwd[0] ? image->cwd : "/work");
+	if (r < 0)
+		return reject_set(why, "argv", REJECT_TOO_LARGE, "argv and env are more than %u bytes", DISPATCH_STRINGS_MAX);
+	return 0;
+}
+
+/* ---- limits ---- */
+static int check_limits(struct engine *engine, struct run *run, const struct job *job, struct reject *why)
+{
+	const struct job_limits *l = &job->limits;
+	struct leaf_limits *out = &run->limits;
+	*out = (struct leaf_limits){.memory_bytes = l->memory_bytes, .swap_bytes = l->swap_bytes, .pids = l->pids,
+		.io = {l->io.rbps, l->io.wbps, l->io.riops, l->io.wiops}};
+	/* As many CPUs as there are need no quota. */
+	out->cpus_milli = l->cpus_milli >= engine->ncpus * 1000ull ? 0 : l->cpus_milli;
+	(void)snprintf(out->cpuset, sizeof(out->cpuset), "%s", l->cpuset);
+	run->plan.disk_bytes = l->disk_bytes;
+	run->plan.disk_inodes = l->disk_inodes;
+	const char *needs = "";
+	const struct leaf *leaf = NULL;
+	for (unsigned i = 0; i < engine->nseats && !leaf; i++)
+		if (engine->seats[i].leaf.fd[KNOB_KILL] >= 0)
+			leaf = &engine->seats[i].leaf;
+	const char *name = leaf ? leaf_supports(leaf, &engine->host, out, &needs) : NULL;
+	if (name) {
+		char field[64];
+		(void)snprintf(field, sizeof(field), "limits.%s", name);
+		return reject_set(why, field, REJECT_UNSUPPORTED, "unsupported: %s needs %s", name, needs);
+	}
+	unsigned highest = 0;
+	struct err err = ERR_INIT;
+	if (l->cpuset[0] && (parse_cpu_list(l->cpuset, &highest, &err) < 0 || highest >= engine->ncpus))
+		return reject_set(why, "limits.cpuset", REJECT_INVALID, "this machine has CPUs 0 to %u", engine->ncpus - 1);
+	return 0;
+}
+
+int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, struct reject *reject, struct err *err)
+{
+	const struct job *job = &ej->job;
+	struct image image = {0};
+	run->engine = engine;
+	run->ej = ej;
+	run->cause = STATUS_MAX;
+	run->open_sock = run->stdin_blob = -1;
+	int r = check_limits(engine, run, job, reject);
+	if (r == 0)
+		r = plan_policy(engine, job, &run->plan, reject);
+	if (r == 0)
+		r = plan_image(engine, job->image ? job->image : "host", &run->plan, &image, reject);
+	if (r == 0)
+		r = plan_layers(engine, run, job, reject);
+	if (r == 0)
+		r = pack_files(engine, run, job, reject, err);
+	if (r == 0 && job->stdin_source.kind == JOB_SOURCE_BLOB)
+		r = open_blob(engine, job->stdin_source.blob, "stdin", UINT64_MAX, &run->stdin_blob, reject);
+	if (r == 0)
+		r = make_strings(run, job, &image, reject);
+	image_clear(&image);
+	return r;
+}
+
+int engine_make_warm_plan(struct engine *engine, struct err *err)
+{
+	struct job job;
+	struct reject why = {0};
+	struct image image = {0};
+	job_init(&job);
+	struct wire_plan *plan = &engine->warm_plan;
+	*plan = (struct wire_plan){.disk_bytes = job.limits.disk_bytes, .disk_inodes = job.limits.disk_inodes};
+	free(job.policy);
+	job.policy = strdup(engine->config.warm_policy ? engine->config.warm_policy : "judge");
+	int r = plan_policy(engine, &job, plan, &why);
+	if (r == 0)
+		r = plan_image(engine, engine->config.warm_image ? engine->config.warm_image : "host", plan, &image, &why);
+	image_clear(&image);
+	job_clear(&job);
+	if (r != 0)
+		return err_say(err, ENOENT, "%s", why.message);
+	engine->have_warm = true;
+	return 0;
+}
+
+void run_free(struct run *run)
+{
+	fd_close_many(run->packs, run->npacks);
+	fd_close_many(run->blobs, run->nblobs);
+	if (run->stdin_blob > 0)
+		cleanup_close(&run->stdin_blob);
+	free(run->strings);
+	free(run);
+}

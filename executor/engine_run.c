@@ -1,0 +1,414 @@
+/*
+ * One job's run: hand it over, watch its deadlines, and when its leaf is empty decide what became of it. Deadlines are
+ * timers set to the earliest moment at which a limit can be exhausted, never polls at a fixed pace.
+ */
+#include "executor/engine_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "pool/steps.h"
+
+#define EMPTY_TRIES_MAX 5000  /* × 1 ms: then the slot is retired */
+#define CPU_RECHECK_MIN_US 1000
+#define LAUNCH_GRACE_US 10000000 /* unpacking files and the like, before the program starts */
+
+void run_internal_error(struct run *run, const char *fmt, ...)
+{
+	struct result *result = &run->ej->result;
+	va_list ap;
+	va_start(ap, fmt);
+	(void)vsnprintf(result->message, sizeof(result->message), fmt, ap);
+	va_end(ap);
+	result->status = STATUS_INTERNAL_ERROR;
+	log_error("job=%s internal error: %s", run->ej->job.id, result->message);
+}
+
+/* ---- deadlines ---- */
+void run_kill(struct run *run, enum job_status cause)
+{
+	if (run->cause == STATUS_MAX && !run->exit_seen)
+		run->cause = cause;
+	if (run->stage != RUN_STARTED || !run->seat || run->gone)
+		return;
+	if (!run->killed_us)
+		run->killed_us = now_us();
+	int r = leaf_kill(&run->seat->leaf);
+	if (r < 0)
+		log_error("job=%s cannot kill its leaf: %s", run->ej->job.id, strerror(-r));
+	streams_close_stdin(run->seat->zygote);
+}
+
+static void on_wall(struct loop_timer *timer)
+{
+	struct run *run = timer->data;
+	uint64_t limit_us = run->ej->job.limits.wall_ms * 1000, now = now_us();
+	uint64_t exec_us = run->seat->zygote->page->exec_ns / 1000;
+	/* The clock starts at exec. A launch that hangs is bounded too. */
+	uint64_t due = exec_us ? exec_us + limit_us : run->ej->dispatched_ns / 1000 + limit_us + LAUNCH_GRACE_US;
+	if (now < due)
+		loop_timer_set(run->engine->loop, timer, due);
+	else
+		run_kill(run, STATUS_WALL_LIMIT);
+}
+
+/* The leaf cannot use more than `rate` CPUs over a while, nor more than all of them at any moment. */
+static uint64_t earliest_exhaustion(const struct run *run, uint64_t remaining_us)
+{
+	uint64_t milli = run->limits.cpus_milli, all = run->engine->ncpus;
+	uint64_t burst_us = milli * 200; /* two quota periods' worth */
+	if (milli > 0 && remaining_us > 2 * burst_us)
+		return (remaining_us - burst_us) * 1000 / milli;
+	return MAX(remaining_us / all, (uint64_t)CPU_RECHECK_MIN_US);
+}
+
+static void on_cpu(struct loop_timer *timer)
+{
+	struct run *run = timer->data;
+	uint64_t limit_us = run->ej->job.limits.cpu_ms * 1000, used = leaf_cpu_us(&run->seat->leaf);
+	if (used >= limit_us)
+		run_kill(run, STATUS_CPU_LIMIT);
+	else
+		loop_timer_set(run->engine->loop, timer, now_us() + earliest_exhaustion(run, limit_us - used));
+}
+
+static void set_timers(struct run *run)
+{
+	uint64_t now = now_us();
+	run->wall = (struct loop_timer){.fn = on_wall, .data = run};
+	run->cpu = (struct loop_timer){.fn = on_cpu, .data = run};
+	loop_timer_set(run->engine->loop, &run->wall, now + run->ej->job.limits.wall_ms * 1000);
+	loop_timer_set(run->engine->loop, &run->cpu, now + earliest_exhaustion(run, run->ej->job.limits.cpu_ms * 1000));
+}
+
+static void clear_timers(struct run *run)
+{
+	loop_timer_clear(run->engine->loop, &run->wall);
+	loop_timer_clear(run->engine->loop, &run->cpu);
+	loop_timer_clear(run->engine->loop, &run->empty);
+}
+
+/* ---- dispatch ---- */
+static int send_job(struct run *run, struct err *err)
+{
+	static char datagram[sizeof(struct dispatch) + DISPATCH_INLINE_MAX]; /* one loop, one thread */
+	const struct job_limits *limits = &run->ej->job.limits;
+	struct dispatch head = {.magic = DISPATCH_MAGIC, .argc = run->argc, .envc = run->envc,
+		.strings_len = (uint32_t)run->strings_len, .npacks = (uint32_t)run->npacks,
+		.open_files = limits->open_files, .stack_bytes = limits->stack_bytes, .file_bytes = UINT64_MAX};
+	int fds[FD_PASS_MAX];
+	size_t nfds = 0, len = sizeof(head);
+	_cleanup_close_ int memfd = -1;
+	if (run->strings_len > DISPATCH_INLINE_MAX) {
+		memfd = fd_sealed_memfd("petri-args", run->strings, run->strings_len);
+		if (memfd < 0)
+			return err_set(err, memfd, "make a memfd for argv");
+		head.flags |= DISPATCH_ARGS_MEMFD;
+		fds[nfds++] = memfd;
+	} else {
+		memcpy(datagram + len, run->strings, run->strings_len);
+		len += run->strings_len;
+	}
+	memcpy(datagram, &head, sizeof(head));
+	for (size_t i = 0; i < run->npacks; i++)
+		fds[nfds++] = run->packs[i];
+	for (size_t i = 0; i < run->nblobs; i++)
+		fds[nfds++] = run->blobs[i];
+	run->ej->dispatched_ns = now_ns();
+	int r = fd_send(run->seat->zygote->control, datagram, len, fds, nfds);
+	return r < 0 ? err_set(err, r, "send the job to its zygote") : 0;
+}
+
+static void dispatch_now(struct run *run)
+{
+	struct err err = ERR_INIT;
+	struct seat *seat = run->seat;
+	uint64_t start = now_us();
+	(void)leaf_begin(&seat->leaf, &err);
+	seat->oom_count = 0;
+	seat->state = SEAT_RUNNING;
+	run->stage = RUN_STARTED;
+	if (send_job(run, &err) < 0) {
+		/* The zygote died under our hands: its pidfd brings the end. */
+		run_internal_error(run, "%s", err_msg(&err));
+		run->cause = STATUS_INTERNAL_ERROR;
+		run_kill(run, STATUS_INTERNAL_ERROR);
+		return;
+	}
+	set_timers(run);
+	streams_start(run);
+	run->ej->result.timing.dispatch_us = now_us() - start;
+	if (run->cause != STATUS_MAX) /* cancelled while it waited for its slot */
+		run_kill(run, run->cause);
+	if (run->ej->started)
+		run->ej->started(run->ej);
+}
+
+static void give_up(struct run *run, const struct err *err)
+{
+	struct seat *seat = run->seat;
+	run_internal_error(run, "%s", err_msg(err));
+	run->seat = NULL;
+	seat->run = NULL;
+	run_finish(run);
+	seat_release(seat);
+}
+
+void run_dispatch(struct run *run)
+{
+	struct err err = ERR_INIT;
+	struct seat *seat = run->seat;
+	int r = leaf_apply(&seat->leaf, &run->engine->host, &run->limits, &err);
+	if (r < 0 && !run->fresh_leaf_tried) {
+		/* The leaf holds something that cannot be set back: replace it once. */
+		struct wire_plan plan = run->plan;
+		plan.fresh_leaf = 1;
+		run->fresh_leaf_tried = true;
+		seat_stamp(seat, &plan);
+		return;
+	}
+	if (r < 0) {
+		give_up(run, &err);
+		return;
+	}
+	if (seat->plan.disk_bytes == run->plan.disk_bytes && seat->plan.disk_inodes == run->plan.disk_inodes) {
+		dispatch_now(run);
+		return;
+	}
+	seat->state = SEAT_RESIZING;
+	struct wire_msg msg = {.type = WIRE_RESIZE, .slot = seat->index, .seq = seat->seq, .plan = run->plan};
+	r = fd_send(run->engine->config.nursery, &msg, sizeof(msg), NULL, 0);
+	if (r < 0) {
+		(void)err_set(&err, r, "send to petri-nursery");
+		engine_die(run->engine, &err);
+	}
+}
+
+void run_resized(struct run *run, int error)
+{
+	struct seat *seat = run->seat;
+	if (error < 0) {
+		struct err err = ERR_INIT;
+		(void)err_set(&err, error, "set the disk limit");
+		give_up(run, &err);
+		return;
+	}
+	seat->plan.disk_bytes = run->plan.disk_bytes;
+	seat->plan.disk_inodes = run->plan.disk_inodes;
+	dispatch_now(run);
+}
+
+/* ---- the end ---- */
+void run_exit_message(struct run *run)
+{
+	run->exit_seen = true;
+	run->ej->ended_ns = now_ns();
+	loop_timer_clear(run->engine->loop, &run->wall);
+	loop_timer_clear(run->engine->loop, &run->cpu);
+	if (run->ej->ended)
+		run->ej->ended(run->ej);
+}
+
+static void retire(struct run *run)
+{
+	struct seat *seat = run->seat;
+	log_error("job=%s slot=%u would not empty within %d ms and is retired", run->ej->job.id, seat->index, EMPTY_TRIES_MAX);
+	struct wire_msg msg = {.type = WIRE_RETIRE, .slot = seat->index};
+	(void)fd_send(run->engine->config.nursery, &msg, sizeof(msg), NULL, 0);
+	seat->state = SEAT_RETIRED;
+	run->seat = NULL;
+	seat->run = NULL;
+	run_finish(run);
+}
+
+static void on_empty(struct loop_timer *timer)
+{
+	run_maybe_finish(timer->data);
+}
+
+void run_gone(struct run *run)
+{
+	run->gone = true;
+	loop_timer_clear(run->engine->loop, &run->wall);
+	loop_timer_clear(run->engine->loop, &run->cpu);
+	run_maybe_finish(run);
+}
+
+/* Within a block or an inode of the scratch's limit, as statfs(2) on the job's own root shows it. */
+static bool disk_full(const struct run *run, uint64_t *ret_used)
+{
+	struct statfs st;
+	*ret_used = 0;
+	if (fstatfs(run->seat->zygote->root, &st) < 0)
+		return false;
+	uint64_t used = (uint64_t)(st.f_blocks - st.f_bfree) * (uint64_t)st.f_bsize;
+	*ret_used = used > run->seat->disk_base ? used - run->seat->disk_base : 0;
+	return st.f_bfree <= 1 || st.f_ffree <= 1;
+}
+
+/* Why the program never ran: the step that failed in the zygote's child. */
+static void launch_failed(struct run *run, const struct zygote_page *page)
+{
+	struct result *result = &run->ej->result;
+	const struct job *job = &run->ej->job;
+	const char *why = strerror(page->error), *program = run->strings;
+	switch (page->step) {
+	case STEP_EXEC:
+		result->status = STATUS_EXEC_FAILED;
+		result->exit_code = page->error == ENOENT || page->error == ENOTDIR ? 127 : 126;
+		(void)snprintf(result->message, sizeof(result->message), "cannot execute '%.200s': %s", program,
+			page->error == ENOENT ? "not found (or its interpreter is not)" : why);
+		break;
+	case STEP_CWD:
+		result->status = STATUS_REJECTED;
+		(void)reject_set(&result->reject, "cwd", page->error == ENOENT ? REJECT_MISSING : REJECT_INVALID,
+			"cannot enter '%.150s': %s", job->cwd ? job->cwd : "the image's directory", why);
+		break;
+	case STEP_FILE:
+		result->status = STATUS_REJECTED;
+		(void)reject_set(&result->reject, job->nfiles ? "files" : "layers",
+			page->error == ENOSPC || page->error == EDQUOT ? REJECT_TOO_LARGE : REJECT_INVALID,
+			"cannot write a file into the sandbox: %s", why);
+		break;
+	case STEP_RLIMIT:
+		result->status = STATUS_REJECTED;
+		(void)reject_set(&result->reject, page->index == RLIMIT_STACK ? "limits.stack_bytes" : "limits.open_files",
+			REJECT_UNSUPPORTED, "this host's own limit is lower: %s", why);
+		break;
+	default:
+		run_internal_error(run, "cannot %s: %s", pool_step_name(page->step), why);
+		return;
+	}
+	if (result->status == STATUS_REJECTED)
+		(void)snprintf(result->message, sizeof(result->message), "%s", result->reject.message);
+}
+
+static void natural_end(struct run *run, int wait_status, bool full)
+{
+	struct result *result = &run->ej->result;
+	if (WIFSIGNALED(wait_status)) {
+		result->status = STATUS_SIGNALED;
+		result->term_signal = WTERMSIG(wait_status);
+	} else {
+		result->status = STATUS_EXITED;
+		result->exit_code = WEXITSTATUS(wait_status);
+	}
+	if (full && (result->status == STATUS_SIGNALED || result->exit_code != 0))
+		result->status = STATUS_DISK_LIMIT;
+}
+
+static void decide(struct run *run, bool full)
+{
+	struct result *result = &run->ej->result;
+	const struct zygote_page *page = run->seat->zygote->page;
+	static const char *const messages[STATUS_MAX] = {
+		[STATUS_CPU_LIMIT] = "used up its CPU time",
+		[STATUS_WALL_LIMIT] = "ran longer than its wall-clock limit",
+		[STATUS_MEMORY_LIMIT] = "ran out of its memory",
+		[STATUS_OUTPUT_LIMIT] = "wrote more output than it may",
+		[STATUS_DISK_LIMIT] = "ended with its disk full",
+		[STATUS_CANCELLED] = "cancelled",
+	};
+	if (run->cause == STATUS_INTERNAL_ERROR)
+		return;
+	if (run->cause != STATUS_MAX)
+		result->status = run->cause;
+	else if (result->usage.oom_kills > 0)
+		result->status = STATUS_MEMORY_LIMIT;
+	else if (page->step != STEP_NONE && run->exit_seen)
+		launch_failed(run, page);
+	else if (run->exit_seen)
+		natural_end(run, page->wait_status, full);
+	else
+		run_internal_error(run, "the sandbox's init ended without a report");
+	if (!result->message[0] && messages[result->status])
+		(void)snprintf(result->message, sizeof(result->message), "%s", messages[result->status]);
+	if (result->status == STATUS_VIOLATION)
+		(void)snprintf(result->message, sizeof(result->message), "called %s, which its policy forbids", result->violation);
+}
+
+static void measure(struct run *run)
+{
+	struct leaf_usage u;
+	struct usage *out = &run->ej->result.usage;
+	const struct zygote_page *page = run->seat->zygote->page;
+	uint64_t end = page->exit_ns ? page->exit_ns : now_ns();
+	(void)leaf_read(&run->seat->leaf, &u, NULL);
+	/* The event may come before the counter: an OOM event without a kill yet is looked at again. */
+	for (int i = 0; run->seat->oom_count > 0 && u.oom_kills == 0 && i < 100; i++) {
+		(void)poll(NULL, 0, 0);
+		u.oom_kills = leaf_oom_kills(&run->seat->leaf);
+	}
+	*out = (struct usage){.cpu_user_us = u.cpu_user_us, .cpu_system_us = u.cpu_system_us,
+		.memory_peak_bytes = u.memory_peak_bytes, .pids_peak = u.pids_peak, .pids_limit_hits = u.pids_limit_hits,
+		.io_read_bytes = u.io_read_bytes, .io_write_bytes = u.io_write_bytes, .throttled_us = u.throttled_us,
+		.oom_kills = u.oom_kills};
+	if (page->exec_ns && end > page->exec_ns) {
+		out->wall_us = (end - page->exec_ns) / 1000;
+		run->ej->result.timing.exec_us = (page->exec_ns - MIN(page->exec_ns, run->ej->dispatched_ns)) / 1000;
+	}
+}
+
+void run_maybe_finish(struct run *run)
+{
+	struct seat *seat = run->seat;
+	if (!run->gone || run->stage != RUN_STARTED)
+		return;
+	int populated = leaf_populated(&seat->leaf);
+	if (populated != 0) {
+		if (run->empty_tries++ >= EMPTY_TRIES_MAX) {
+			run_internal_error(run, "the leaf would not empty");
+			retire(run);
+			return;
+		}
+		(void)leaf_kill(&seat->leaf);
+		run->empty = (struct loop_timer){.fn = on_empty, .data = run};
+		loop_timer_set(run->engine->loop, &run->empty, now_us() + (run->empty_tries < 20 ? 50 : 1000));
+		return;
+	}
+	if (!run->out_eof || !run->err_eof)
+		return; /* every writer is gone: the ends of file are on their way */
+	/* An exit report may still lie in the socket when the pidfd was quicker. */
+	if (!run->exit_seen && seat->zygote->page->exit_ns)
+		run->exit_seen = true;
+	seat->state = SEAT_ENDING;
+	clear_timers(run);
+	if (!run->ej->ended_ns)
+		run->ej->ended_ns = now_ns();
+	uint64_t used;
+	bool full = disk_full(run, &used);
+	measure(run);
+	run->ej->result.usage.disk_bytes = used;
+	decide(run, full);
+	run->stage = RUN_COLLECTING;
+	run->collect_started_us = now_us();
+	collect_start(run);
+}
+
+void run_finish(struct run *run)
+{
+	struct engine *engine = run->engine;
+	struct engine_job *ej = run->ej;
+	struct seat *seat = run->seat;
+	clear_timers(run);
+	ej->run = NULL;
+	run_free(run);
+	engine->running--;
+	if (seat)
+		seat_release(seat);
+	ej->done(ej);
+	engine_schedule(engine);
+	if (engine->config.capacity)
+		engine->config.capacity(engine->config.ctx);
+}

@@ -1,0 +1,232 @@
+/*
+ * The job's streams: stdout and stderr are read into the result up to the cap, stdin is fed from memory, a blob or the
+ * caller's own stdin; and the seccomp listener's notifications. A job that reads or writes slowly, or never, costs
+ * nothing but its buffers.
+ */
+#include "executor/engine_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "policies/policy.h"
+
+static void on_output(struct loop_op *op, int res);
+
+static void post_read(struct zygote_ref *z, struct loop_op *op)
+{
+	bool is_out = op == &z->out_op;
+	loop_read(z->loop, op, is_out ? z->out : z->errs, is_out ? z->out_buf : z->err_buf, STREAM_CHUNK);
+}
+
+/* Return: false once the cap is passed. Exactly the cap is allowed. */
+static bool keep(struct run *run, struct result_stream *stream, const char *data, size_t len)
+{
+	uint64_t cap = run->ej->job.limits.output_bytes;
+	size_t room = cap > stream->len ? (size_t)(cap - stream->len) : 0;
+	size_t take = MIN(len, room);
+	if (take > 0) {
+		char *bigger = realloc(stream->data, stream->len + take + 1);
+		if (!bigger) {
+			run_internal_error(run, "no memory for the job's output");
+			return false;
+		}
+		stream->data = bigger;
+		memcpy(stream->data + stream->len, data, take);
+		stream->len += take;
+		stream->data[stream->len] = '\0';
+	}
+	return take == len;
+}
+
+static void on_output(struct loop_op *op, int res)
+{
+	struct zygote_ref *z = op->data;
+	struct run *run = z->seat->run;
+	bool is_out = op == &z->out_op;
+	if (!run || z->seat->state != SEAT_RUNNING)
+		return; /* an idle zygote ended */
+	struct result_stream *stream = is_out ? &run->ej->result.out : &run->ej->result.errout;
+	bool *eof = is_out ? &run->out_eof : &run->err_eof;
+	if (res == -EAGAIN || res == -EINTR) {
+		post_read(z, op);
+		return;
+	}
+	if (res > 0 && keep(run, stream, is_out ? z->out_buf : z->err_buf, (size_t)res)) {
+		if (run->ej->output)
+			run->ej->output(run->ej);
+		post_read(z, op);
+		return;
+	}
+	*eof = true;
+	if (res > 0) {
+		if (run->ej->output)
+			run->ej->output(run->ej);
+		run_kill(run, STATUS_OUTPUT_LIMIT);
+		stream->truncated = run->cause == STATUS_OUTPUT_LIMIT;
+	}
+	run_maybe_finish(run);
+}
+
+static void on_notify(struct loop_op *op, int res)
+{
+	struct zygote_ref *z = op->data;
+	struct run *run = z->seat->run;
+	if (res < 0 || !(res & POLLIN) || !run)
+		return; /* hung up: no task with this filter is left */
+	struct seccomp_notif notif;
+	memset(&notif, 0, sizeof(notif));
+	/* -ENOENT: the caller was killed meanwhile. The notification is never answered: the job dies of its leaf's kill, and
+	 * an answer could only be a chance to race. */
+	if (ioctl(z->listener, SECCOMP_IOCTL_NOTIF_RECV, &notif) == 0) {
+		struct result *result = &run->ej->result;
+		if (!result->violation[0] && run->cause == STATUS_MAX && !run->exit_seen) {
+			char name[sizeof(result->violation)];
+			(void)snprintf(result->violation, sizeof(result->violation), "%s",
+				policy_syscall_name(notif.data.nr, name, sizeof(name)));
+		}
+		run_kill(run, STATUS_VIOLATION);
+		return;
+	}
+	loop_poll(z->loop, op, z->listener, POLLIN);
+}
+
+void streams_read(struct zygote_ref *z)
+{
+	if (!z->out_buf) {
+		z->out_buf = malloc(STREAM_CHUNK);
+		z->err_buf = malloc(STREAM_CHUNK);
+		z->out_op = (struct loop_op){.fn = on_output, .data = z};
+		z->err_op = (struct loop_op){.fn = on_output, .data = z};
+		if (!z->out_buf || !z->err_buf)
+			return;
+		(void)fcntl(z->in, F_SETFL, O_NONBLOCK);
+		post_read(z, &z->out_op);
+		post_read(z, &z->err_op);
+	}
+	if (z->listener >= 0 && !z->listener_op.armed) {
+		z->listener_op = (struct loop_op){.fn = on_notify, .data = z};
+		loop_poll(z->loop, &z->listener_op, z->listener, POLLIN);
+	}
+}
+
+/* ---- stdin ---- */
+void streams_close_stdin(struct zygote_ref *z)
+{
+	if (!z)
+		return;
+	loop_cancel(z->loop, &z->in_op);
+	loop_cancel(z->loop, &z->source_op);
+	cleanup_close(&z->in);
+}
+
+static void feed(struct run *run);
+
+static void on_writable(struct loop_op *op, int res)
+{
+	struct zygote_ref *z = op->data;
+	if (z->seat->run && res >= 0 && z->in >= 0)
+		feed(z->seat->run);
+}
+
+static void on_source(struct loop_op *op, int res)
+{
+	struct zygote_ref *z = op->data;
+	struct run *run = z->seat->run;
+	if (!run || z->in < 0)
+		return;
+	if (res == -EAGAIN || res == -EINTR) {
+		loop_poll(z->loop, &z->in_op, run->ej->stdin_fd, POLLIN);
+		return;
+	}
+	run->in_at = 0;
+	run->in_len = res > 0 ? (size_t)res : 0;
+	run->in_source_eof = res <= 0;
+	feed(run);
+}
+
+/* A pipe takes what it can; on a full one the loop waits until there is room. */
+static bool push(struct run *run, const char *data, size_t len)
+{
+	struct zygote_ref *z = run->seat->zygote;
+	while (run->in_at < len) {
+		ssize_t n = write(z->in, data + run->in_at, len - run->in_at);
+		if (n >= 0) {
+			run->in_at += (size_t)n;
+			continue;
+		}
+		if (errno == EAGAIN) {
+			z->in_op = (struct loop_op){.fn = on_writable, .data = z};
+			loop_poll(z->loop, &z->in_op, z->in, POLLOUT);
+			return false;
+		}
+		if (errno == EINTR)
+			continue;
+		streams_close_stdin(z); /* the job closed its end: not an error of anybody's */
+		return false;
+	}
+	return true;
+}
+
+/* A blob is a regular file: reading 64 KiB of it does not block the loop for long. */
+static bool refill_from_blob(struct run *run)
+{
+	struct zygote_ref *z = run->seat->zygote;
+	ssize_t n = read(run->stdin_blob, z->in_buf, STREAM_CHUNK);
+	run->in_at = 0;
+	run->in_len = n > 0 ? (size_t)n : 0;
+	return n > 0;
+}
+
+static void feed(struct run *run)
+{
+	struct zygote_ref *z = run->seat->zygote;
+	const struct job_source *source = &run->ej->job.stdin_source;
+	switch (source->kind) {
+	case JOB_SOURCE_DATA:
+		if (push(run, source->data, source->len))
+			streams_close_stdin(z);
+		return;
+	case JOB_SOURCE_BLOB:
+		do {
+			if (!push(run, z->in_buf, run->in_len))
+				return;
+		} while (refill_from_blob(run));
+		streams_close_stdin(z);
+		return;
+	case JOB_SOURCE_STREAM:
+		if (!push(run, z->in_buf, run->in_len))
+			return;
+		if (run->in_source_eof) {
+			streams_close_stdin(z);
+			return;
+		}
+		z->source_op = (struct loop_op){.fn = on_source, .data = z};
+		loop_read(z->loop, &z->source_op, run->ej->stdin_fd, z->in_buf, STREAM_CHUNK);
+		return;
+	default:
+		streams_close_stdin(z);
+	}
+}
+
+void streams_start(struct run *run)
+{
+	struct zygote_ref *z = run->seat->zygote;
+	enum job_source_kind kind = run->ej->job.stdin_source.kind;
+	run->in_at = run->in_len = 0;
+	if (kind == JOB_SOURCE_BLOB || kind == JOB_SOURCE_STREAM) {
+		z->in_buf = malloc(STREAM_CHUNK);
+		if (!z->in_buf) {
+			streams_close_stdin(z);
+			return;
+		}
+	}
+	feed(run);
+}

@@ -1,0 +1,198 @@
+/*
+ * petri-nursery: composes the pool's nursery with the layers' stamping. Started by the supervisor with
+ *   fd 3: seqpacket socket to the worker   fd 4: the state directory   fd 5: the directory of slot locks
+ * and the number of slots as its argument. Static, libc only; see pool/nursery.h.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/parse.h"
+#include "base/sys.h"
+#include "layers/stamp.h"
+#include "pool/cgroup.h"
+#include "pool/nursery.h"
+#include "pool/steps.h"
+
+#define STORE_UID_BASE 0x70000000u /* layers/store.h, which this program does not link */
+
+enum {
+	FD_WORKER = 3,
+	FD_STATE = 4,
+	FD_LOCKS = 5
+};
+
+static int slot_init(void *env, unsigned number, uid_t uid_base, void **ret, struct err *err)
+{
+	struct stamp_slot *slot = calloc(1, sizeof(*slot));
+	if (!slot)
+		return err_set(err, ENOMEM, "slot");
+	int r = stamp_slot_init(env, slot, number, uid_base, POOL_JOB_UID, err);
+	if (r < 0)
+		free(slot);
+	else
+		*ret = slot;
+	return r;
+}
+
+static int make(void *env, void *slot, const struct wire_plan *plan, int *ret_root, int *ret_usr, unsigned *ret_step,
+	struct err *err)
+{
+	static const unsigned steps[] = {STEP_SCRATCH, STEP_LOWER, STEP_OVERLAY};
+	struct stamp_slot *s = slot;
+	struct stamp_plan p = {.layers = plan->layers, .nlayers = plan->nlayers, .host_usr = plan->host_usr != 0,
+		.disk_bytes = plan->disk_bytes, .disk_inodes = plan->disk_inodes};
+	int step = 0;
+	int r = stamp_make(env, s, &p, &step, err);
+	*ret_step = steps[step];
+	if (r < 0)
+		return r;
+	*ret_root = s->root;
+	*ret_usr = s->usr;
+	return 0;
+}
+
+static int resize(void *env, void *slot, uint64_t bytes, uint64_t inodes, struct err *err)
+{
+	return stamp_resize(env, slot, bytes, inodes, err);
+}
+
+static bool slow_to_clean(void *env, void *slot)
+{
+	return stamp_needs_helper(env, slot);
+}
+
+static void detach(void *env, void *slot)
+{
+	stamp_detach(env, slot);
+}
+
+static int clean(void *env, void *slot, struct err *err)
+{
+	return stamp_delete(env, slot, err);
+}
+
+static void slot_free(void *env, void *slot)
+{
+	stamp_slot_free(env, slot);
+	free(slot);
+}
+
+static void describe(void *env, struct wire_host *host)
+{
+	struct stamp_env *e = env;
+	host->scratch = e->scratch == SCRATCH_QUOTA ? POOL_SCRATCH_QUOTA : POOL_SCRATCH_TMPFS;
+	host->layers_idmapped = e->layers_idmapped;
+	host->usr_idmapped = e->usr_idmapped;
+}
+
+/* io.max takes whole disks: a partition's parent is one directory up in sysfs. Virtual filesystems have none. */
+static bool whole_disk(dev_t dev, unsigned *ret_major, unsigned *ret_minor)
+{
+	char path[96], text[32];
+	(void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/partition", major(dev), minor(dev));
+	bool partition = access(path, F_OK) == 0;
+	(void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u%s/dev", major(dev), minor(dev), partition ? "/.." : "");
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	return sscanf(text, "%u:%u", ret_major, ret_minor) == 2;
+}
+
+static void find_devices(struct wire_host *host)
+{
+	struct stat st[2];
+	int n = 0;
+	if (fstat(FD_STATE, &st[n]) == 0)
+		n++;
+	if (stat("/usr", &st[n]) == 0)
+		n++;
+	for (int i = 0; i < n; i++) {
+		unsigned maj, min_;
+		if (!whole_disk(st[i].st_dev, &maj, &min_))
+			continue;
+		bool known = false;
+		for (uint32_t k = 0; k < host->ndevices; k++)
+			known |= host->devices[k].major == maj && host->devices[k].minor == min_;
+		if (!known && host->ndevices < POOL_DEVICES_MAX) {
+			host->devices[host->ndevices].major = maj;
+			host->devices[host->ndevices++].minor = min_;
+		}
+	}
+}
+
+static int own_process(struct err *err)
+{
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+	(void)prctl(PR_SET_NAME, "petri-nursery", 0, 0, 0);
+	(void)umask(0);
+	/* Its own stdin is what zygotes get as theirs until they have pipes. */
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0 || dup2(null, 0) < 0)
+		return err_set(err, errno, "open /dev/null");
+	(void)close(null);
+	int r = sys_close_range(FD_LOCKS + 1, ~0u, 0);
+	if (r < 0)
+		return err_set(err, r, "close_range (petri needs Linux 5.9 or later)");
+	for (int fd = FD_WORKER; fd <= FD_LOCKS; fd++)
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
+	/* One empty network namespace, loopback down, for every job whose policy has no sockets. */
+	if (unshare(CLONE_NEWNET) < 0)
+		return err_set(err, errno, "unshare the network namespace (petri needs root)");
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct err err = ERR_INIT;
+	struct cgroup_tree tree;
+	struct stamp_env env;
+	struct nursery_config config = {.worker = FD_WORKER, .lock_dir = FD_LOCKS};
+	uint64_t nslots;
+	log_init();
+	if (argc < 2 || parse_u64(argv[1], &nslots, &err) < 0 || nslots == 0 || nslots > POOL_SLOTS_MAX) {
+		log_error("petri-nursery is started by petri, not by hand");
+		return 125;
+	}
+	bool force_tmpfs = argc > 2 && strcmp(argv[2], "tmpfs") == 0;
+	config.nslots = (unsigned)nslots;
+	int r = own_process(&err);
+	if (r == 0) {
+		find_devices(&config.host);
+		r = cgroup_tree_open(&tree, false, &err);
+	}
+	if (r == 0)
+		r = stamp_env_enter(&env, FD_STATE, STORE_UID_BASE, force_tmpfs, &err);
+	if (r == 0) {
+		(void)close(FD_STATE);
+		const struct nursery_stamper stamper = {.env = &env, .slot_init = slot_init, .make = make,
+			.resize = resize, .slow_to_clean = slow_to_clean, .detach = detach, .clean = clean,
+			.slot_free = slot_free, .describe = describe};
+		r = nursery_run(&config, &stamper, &tree, &err);
+		cgroup_tree_close(&tree);
+	}
+	if (r < 0) {
+		log_error("nursery: %s", err_msg(&err));
+		return 125;
+	}
+	return 0;
+}

@@ -1,0 +1,148 @@
+/* The entries a worker holds: made from what Redis handed over, owned by the queue, freed when neither the list nor
+ * a request under way refers to them. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "executor/queue_internal.h"
+
+static void entry_free(struct entry *entry)
+{
+	free(entry->stream);
+	free(entry->json);
+	free(entry->id_field);
+	free(entry->last_consumer);
+	free(entry->result);
+	free(entry->reply);
+	free(entry->meta);
+	free(entry);
+}
+
+static char *copy(const redisReply *reply)
+{
+	if (!redis_reply_is_string(reply))
+		return NULL;
+	char *text = malloc(reply->len + 1); /* a length that wraps around cannot have been received */
+	if (text) {
+		memcpy(text, reply->str, reply->len);
+		text[reply->len] = 0;
+	}
+	return text;
+}
+
+/* "1700000000000-0": milliseconds of Redis' clock. */
+static uint64_t queued_us(const char *entry_id)
+{
+	uint64_t added = strtoull(entry_id, NULL, 10), now = wall_ms();
+	return added && now > added && now - added < UINT64_MAX / 1000 ? (now - added) * 1000 : 0;
+}
+
+static void link_in(struct queue *queue, struct entry *entry)
+{
+	entry->next = queue->entries;
+	if (entry->next)
+		entry->next->prev = entry;
+	queue->entries = entry;
+}
+
+struct entry *entry_new(struct queue *queue, const redisReply *packed, bool *ret_malformed, bool *ret_too_large)
+{
+	const redisReply *stream = redis_reply_at(packed, 0), *id = redis_reply_at(packed, 1),
+			 *field = redis_reply_at(packed, 2), *job = redis_reply_at(packed, 3);
+	long long bytes = redis_reply_int(redis_reply_at(packed, 4), 0);
+	if (!redis_reply_is_string(stream) || !redis_reply_is_string(id))
+		return NULL;
+	struct entry *entry = calloc(1, sizeof(*entry));
+	if (!entry)
+		return NULL;
+	entry->queue = queue;
+	entry->stream = copy(stream);
+	entry->json = copy(job);
+	/* An id with a NUL inside would read as another, shorter one: it is not usable. */
+	if (redis_reply_is_string(field) && strlen(field->str) == (size_t)field->len && job_id_valid(field->str))
+		entry->id_field = copy(field);
+	entry->last_consumer = copy(redis_reply_at(packed, 6));
+	*ret_too_large = !entry->json && bytes > 0;
+	*ret_malformed = !redis_reply_is_string(job) && bytes <= 0;
+	if (!entry->stream || (redis_reply_is_string(job) && !entry->json) || !job_id_valid(id->str) ||
+		strlen(id->str) >= sizeof(entry->entry_id)) {
+		entry_free(entry);
+		return NULL;
+	}
+	strcpy(entry->entry_id, id->str);
+	entry->pub = (struct queue_entry){
+		.json = entry->json ? entry->json : "",
+		.json_len = entry->json ? job->len : 0,
+		.id_field = entry->id_field,
+		.entry_id = entry->entry_id,
+		.attempt = (unsigned)MAX(redis_reply_int(redis_reply_at(packed, 5), 1), 1),
+		.queued_us = queued_us(entry->entry_id),
+	};
+	link_in(queue, entry);
+	return entry;
+}
+
+struct entry *entry_find(struct queue *queue, const char *stream, const char *entry_id)
+{
+	for (struct entry *e = queue->entries; e; e = e->next)
+		if (strcmp(e->entry_id, entry_id) == 0 && strcmp(e->stream, stream) == 0)
+			return e;
+	return NULL;
+}
+
+void entry_set_out(struct entry *entry, bool out)
+{
+	struct queue *queue = entry->queue;
+	if (out && entry->state != ENTRY_OUT) {
+		entry->state = ENTRY_OUT;
+		queue->nout++;
+	} else if (!out && entry->state == ENTRY_OUT) {
+		queue->nout--;
+	}
+}
+
+void entry_ref(struct entry *entry)
+{
+	entry->refs++;
+}
+
+void entry_unref(struct entry *entry)
+{
+	if (--entry->refs == 0 && entry->state == ENTRY_GONE)
+		entry_free(entry);
+}
+
+void entry_leave(struct entry *entry)
+{
+	struct queue *queue = entry->queue;
+	entry_set_out(entry, false);
+	if (queue->isolated == entry)
+		queue->isolated = NULL;
+	if (entry->prev)
+		entry->prev->next = entry->next;
+	else
+		queue->entries = entry->next;
+	if (entry->next)
+		entry->next->prev = entry->prev;
+	entry->prev = entry->next = NULL;
+	entry->state = ENTRY_GONE;
+	if (!entry->refs)
+		entry_free(entry);
+}
+
+void entry_lose(struct entry *entry)
+{
+	struct queue *queue = entry->queue;
+	bool out = entry->state == ENTRY_OUT;
+	queue->stats.lost++;
+	log_warn("queue: lease lost entry=%s job=\"%s\"", entry->entry_id, entry->id);
+	entry_ref(entry);
+	entry_set_out(entry, false);
+	entry_leave(entry);
+	if (out)
+		queue->events.lost(queue->ctx, &entry->pub);
+	entry_unref(entry);
+}

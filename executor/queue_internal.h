@@ -1,0 +1,149 @@
+/* The worker side of the queue, shared by its files: queue.c (life, set-up), queue_entry.c, queue_fetch.c,
+ * queue_outbox.c (finish, release), queue_lease.c, queue_channel.c (pub/sub). */
+#pragma once
+
+#include "executor/queue.h"
+#include "executor/redis_link.h"
+#include "executor/redis_script.h"
+
+#define QUEUE_KEY_MAX 320
+#define QUEUE_CONSUMER_MAX 192
+#define QUEUE_STREAMS 4 /* high, normal, low, the worker's own */
+
+enum entry_state {
+	ENTRY_HELD,	 /* ours, not yet emitted (an isolated one waiting) */
+	ENTRY_OUT,	 /* the owner has it */
+	ENTRY_FINISHING, /* its result waits for Redis */
+	ENTRY_RELEASING, /* its hand-back waits for Redis */
+	ENTRY_GONE,	 /* freed as soon as no request refers to it */
+};
+
+struct entry {
+	struct queue_entry pub; /* first: the owner's pointer is ours */
+	struct queue *queue;
+	struct entry *prev, *next;
+	enum entry_state state;
+	unsigned refs; /* requests under way that refer to it */
+	bool sent;     /* FINISHING, RELEASING: a request is under way */
+	bool failed;   /* … and one has failed */
+	bool started, start_sent, state_written, cancel_told;
+	bool emitted; /* the owner has seen it */
+	char *stream;
+	char *json, *id_field, entry_id[64];
+	char *last_consumer;
+	char id[JOB_ID_MAX + 1]; /* "" until known */
+	uint64_t renew_until_us; /* 0: for as long as it is held */
+	/* the result */
+	char *result, *reply, *meta;
+	char status[32];
+	bool dead;
+};
+
+enum fetch_state {
+	FETCH_IDLE,
+	FETCH_BUSY, /* a script that may take entries is under way */
+	FETCH_WAIT, /* blocked until there is news */
+};
+
+struct queue {
+	struct loop *loop;
+	struct queue_config config; /* its strings are the ones below */
+	char prefix[65], name[129], consumer[QUEUE_CONSUMER_MAX];
+	struct queue_events events;
+	void *ctx;
+	struct redis_url url;
+	struct redis_link fetch, commands, channel;
+	struct redis_scripts scripts;
+	bool ready;  /* commands is set up: groups exist, durability was checked */
+	bool failed; /* fatal was reported */
+	bool stopped; /* queue_stop() */
+	bool closing;
+	bool troubled; /* the trouble was logged */
+	bool config_denied_told;
+
+	char stream[QUEUE_STREAMS][QUEUE_KEY_MAX], tenants[QUEUE_KEY_MAX], bell[QUEUE_KEY_MAX], cancel[QUEUE_KEY_MAX];
+	struct entry *entries; /* all but GONE */
+	size_t nout;	       /* ENTRY_OUT */
+	struct entry *isolated; /* one that was delivered before: it runs alone */
+	struct loop_timer isolated_due;
+	struct queue_stats stats;
+
+	/* fetch */
+	unsigned want;
+	enum fetch_state fetching;
+	bool accepting; /* the entries of a reply are being emitted */
+	bool dry;	/* the last look found nothing: wait for news */
+	bool news;	/* the bell rang since */
+	bool claim_due, own_due;
+	bool unblock_sent; /* for the present wait */
+	unsigned unblock_tries;
+	long long fetch_client; /* its CLIENT ID, for CLIENT UNBLOCK; 0 unknown */
+	unsigned tick;
+	char cursor[3][JOB_ID_MAX + 2], last_id[QUEUE_STREAMS][64];
+	struct loop_timer fetch_retry;
+	unsigned fetch_backoff_ms;
+
+	/* outbox */
+	struct loop_timer outbox_retry;
+	unsigned outbox_backoff_ms;
+
+	/* lease, heartbeat */
+	struct loop_timer lease, heartbeat;
+	unsigned ticks;
+	unsigned running;
+	uint64_t done;
+	char *images, *limits;
+};
+
+/* queue.c */
+void queue_key(const struct queue *queue, char out[QUEUE_KEY_MAX], const char *kind, const char *name);
+/* queue_trouble - log "cannot …" once until queue_untroubled(). */
+void queue_trouble(struct queue *queue, const char *what, const char *why, unsigned retry_ms);
+void queue_untroubled(struct queue *queue);
+void queue_fatal(struct queue *queue, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* queue_script - begin a script with the standard five keys (the four streams, tenants). */
+void queue_script(struct queue *queue, enum redis_script script, struct redis_args *args);
+/* queue_noscript - forget digests when the server lost its scripts. Return: true when the reply said so. */
+bool queue_noscript(struct queue *queue, const redisReply *reply);
+
+/* queue_entry.c */
+/* entry_new - from a handed-over entry (redis_script.c). NULL when malformed or without memory. */
+struct entry *entry_new(struct queue *queue, const redisReply *packed, bool *ret_malformed, bool *ret_too_large);
+struct entry *entry_find(struct queue *queue, const char *stream, const char *entry_id);
+/* entry_leave - off the list, the owner's no more; freed now, or when the last request answers. */
+void entry_leave(struct entry *entry);
+void entry_ref(struct entry *entry);
+void entry_unref(struct entry *entry);
+void entry_set_out(struct entry *entry, bool out);
+/* entry_lose - not ours any more: tell the owner, and forget it. */
+void entry_lose(struct entry *entry);
+
+/* queue_fetch.c */
+/* fetch_kick - go on with whatever is due, if anything may be fetched now. */
+void fetch_kick(struct queue *queue);
+void fetch_link_up(struct queue *queue);
+void fetch_link_down(struct queue *queue);
+/* fetch_ring - there may be news in a stream that the wait does not watch. */
+void fetch_ring(struct queue *queue);
+void fetch_init(struct queue *queue);
+
+/* queue_outbox.c */
+void outbox_init(struct queue *queue);
+/* outbox_flush - send whatever waits. */
+void outbox_flush(struct queue *queue);
+bool outbox_stuck(const struct queue *queue);
+/* outbox_reject - the entry never reaches the owner: `rejected`, because of its field `job`. */
+void outbox_reject(struct entry *entry, enum reject_reason reason, const char *message);
+/* outbox_bury - too many attempts: petri:dead and an `internal_error`. */
+void outbox_bury(struct entry *entry);
+
+/* queue_lease.c */
+void lease_init(struct queue *queue);
+/* lease_renew_now - at once: after the commands connection came back. */
+void lease_renew_now(struct queue *queue);
+void lease_start(struct entry *entry);
+
+/* queue_channel.c */
+void channel_subscribe(struct queue *queue);
+/* entry_cancel - tell the owner, once an attempt. */
+void entry_cancel(struct entry *entry);

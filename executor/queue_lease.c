@@ -1,0 +1,252 @@
+/*
+ * Leases and the heartbeat. Every lease/3 one script renews those of our entries that Redis still shows as ours,
+ * tells which are not, and which somebody wants cancelled. A job's renewal ends 60 s after its wall limit, so that a
+ * worker whose job never ends does not keep it from others; until it is started, and while its result waits, an entry
+ * is renewed for as long as it is held.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "executor/queue_internal.h"
+
+#define RENEW_EXTRA_US 60000000u
+#define RENEW_BATCH 64
+#define HEARTBEAT_US 5000000u
+#define HEARTBEAT_TTL_MS 15000
+#define TIDY_TICKS 6
+#define TIDY_IDLE_MS 3600000
+
+struct batch {
+	struct queue *queue;
+	size_t n;
+	bool last; /* of this renewal: claims may follow */
+	struct entry *entries[RENEW_BATCH];
+};
+
+/* ---- start: the state key, and a last look whether the job should run at all ---- */
+
+static void start_answered(void *data, const redisReply *reply)
+{
+	struct entry *entry = data;
+	struct queue *queue = entry->queue;
+	entry->start_sent = false;
+	if (!queue->closing && entry->state == ENTRY_OUT) {
+		if (queue_noscript(queue, reply)) {
+			lease_start(entry);
+		} else if (redis_reply_error(reply) == REDIS_ERROR_NONE) { /* else again at the next renewal */
+			entry->state_written = true;
+			long long answer = redis_reply_int(reply, START_OK);
+			queue->stats.duplicates += answer == START_FINISHED;
+			if (answer == START_CANCEL)
+				entry_cancel(entry);
+			else if (answer != START_OK)
+				entry_lose(entry);
+			fetch_kick(queue);
+		}
+	}
+	entry_unref(entry);
+}
+
+void lease_start(struct entry *entry)
+{
+	struct queue *queue = entry->queue;
+	if (entry->start_sent || entry->state_written || !queue->ready)
+		return;
+	_cleanup_args_ struct redis_args args = {0};
+	char state[QUEUE_KEY_MAX], result[QUEUE_KEY_MAX], cancelled[QUEUE_KEY_MAX];
+	queue_key(queue, state, "state:", entry->id);
+	queue_key(queue, result, "result:", entry->id);
+	queue_key(queue, cancelled, "cancelled:", entry->id);
+	redis_script_begin(&queue->scripts, SCRIPT_START, 4, &args);
+	redis_args_str(&args, entry->stream);
+	redis_args_str(&args, state);
+	redis_args_str(&args, result);
+	redis_args_str(&args, cancelled);
+	redis_args_str(&args, queue->consumer);
+	redis_args_str(&args, entry->entry_id);
+	redis_args_str(&args, queue->name);
+	redis_args_u64(&args, entry->pub.attempt);
+	redis_args_u64(&args, queue->config.lease_ms * 2);
+	if (redis_link_send(&queue->commands, start_answered, entry, &args) == 0) {
+		entry->start_sent = true;
+		entry_ref(entry);
+	}
+}
+
+void queue_started(struct queue *queue, struct queue_entry *pub, const char *id, uint64_t wall_limit_ms)
+{
+	struct entry *entry = (struct entry *)pub;
+	(void)snprintf(entry->id, sizeof(entry->id), "%s", id && job_id_valid(id) ? id : entry->entry_id);
+	entry->started = true;
+	wall_limit_ms = MIN(wall_limit_ms, UINT64_MAX / 4000);
+	entry->renew_until_us = now_us() + wall_limit_ms * 1000 + RENEW_EXTRA_US;
+	lease_start(entry);
+}
+
+/* ---- renewal ---- */
+
+static void renewed(void *data, const redisReply *reply)
+{
+	struct batch *batch = data;
+	struct queue *queue = batch->queue;
+	bool use = !queue->closing && !queue->failed && redis_reply_error(reply) == REDIS_ERROR_NONE;
+	for (size_t i = 0; i < batch->n; i++) {
+		struct entry *entry = batch->entries[i];
+		long long answer = redis_reply_int(redis_reply_at(reply, i), 1);
+		if (!use || (entry->state != ENTRY_OUT && entry->state != ENTRY_HELD))
+			; /* or its result is on its way: that script settles it */
+		else if (answer == 0)
+			entry_lose(entry);
+		else if (answer == 2)
+			entry_cancel(entry);
+		entry_unref(entry);
+	}
+	if (queue_noscript(queue, reply))
+		lease_renew_now(queue);
+	else if (reply && !use)
+		queue_trouble(queue, "renew leases", redis_reply_text(reply), (unsigned)(queue->config.lease_ms / 3));
+	else if (batch->last && use) /* not before: what we hold must not look abandoned to ourselves */
+		queue->claim_due = true;
+	free(batch);
+	if (use)
+		fetch_kick(queue);
+}
+
+static void send_batch(struct queue *queue, struct batch *batch)
+{
+	_cleanup_args_ struct redis_args args = {0};
+	char state[QUEUE_KEY_MAX], cancelled[QUEUE_KEY_MAX];
+	queue_key(queue, state, "state:", "");
+	queue_key(queue, cancelled, "cancelled:", "");
+	redis_script_begin(&queue->scripts, SCRIPT_RENEW, (unsigned)batch->n, &args);
+	for (size_t i = 0; i < batch->n; i++)
+		redis_args_str(&args, batch->entries[i]->stream);
+	redis_args_str(&args, queue->consumer);
+	redis_args_u64(&args, queue->config.lease_ms * 2);
+	redis_args_str(&args, state);
+	redis_args_str(&args, cancelled);
+	for (size_t i = 0; i < batch->n; i++) {
+		const struct entry *entry = batch->entries[i];
+		redis_args_str(&args, entry->entry_id);
+		redis_args_str(&args, entry->state == ENTRY_OUT && entry->started ? entry->id : "");
+	}
+	if (redis_link_send(&queue->commands, renewed, batch, &args) == 0)
+		return;
+	for (size_t i = 0; i < batch->n; i++)
+		entry_unref(batch->entries[i]);
+	free(batch);
+}
+
+void lease_renew_now(struct queue *queue)
+{
+	uint64_t now = now_us();
+	struct entry *e = queue->entries;
+	do {
+		struct batch *batch = calloc(1, sizeof(*batch));
+		if (!batch)
+			return;
+		batch->queue = queue;
+		for (; e && batch->n < RENEW_BATCH; e = e->next) {
+			if (e->state == ENTRY_OUT && e->renew_until_us && now > e->renew_until_us)
+				continue;
+			if (e->state == ENTRY_OUT && e->started)
+				lease_start(e); /* where that has not come through yet */
+			entry_ref(e);
+			batch->entries[batch->n++] = e;
+		}
+		batch->last = !e;
+		send_batch(queue, batch);
+	} while (e);
+}
+
+static void send_tidy(struct queue *queue)
+{
+	_cleanup_args_ struct redis_args args = {0};
+	queue_script(queue, SCRIPT_TIDY, &args);
+	redis_args_u64(&args, TIDY_IDLE_MS);
+	(void)redis_link_send(&queue->commands, NULL, NULL, &args);
+}
+
+static void on_lease(struct loop_timer *timer)
+{
+	struct queue *queue = timer->data;
+	loop_timer_set(queue->loop, timer, now_us() + queue->config.lease_ms * 1000 / 3);
+	if (!queue->ready)
+		return;
+	lease_renew_now(queue);
+	if (queue->ticks++ % TIDY_TICKS == 0)
+		send_tidy(queue);
+}
+
+/* ---- heartbeat ---- */
+
+static void heartbeat_pair(struct redis_args *args, const char *name, const char *value)
+{
+	redis_args_str(args, name);
+	redis_args_str(args, value);
+}
+
+static void heartbeat_number(struct redis_args *args, const char *name, uint64_t value)
+{
+	redis_args_str(args, name);
+	redis_args_u64(args, value);
+}
+
+static void send_heartbeat(struct queue *queue)
+{
+	_cleanup_args_ struct redis_args set = {0}, expire = {0};
+	char key[QUEUE_KEY_MAX];
+	queue_key(queue, key, "worker:", queue->name);
+	redis_args_str(&set, "HSET");
+	redis_args_str(&set, key);
+	heartbeat_pair(&set, "consumer", queue->consumer);
+	heartbeat_number(&set, "slots", queue->config.slots);
+	heartbeat_number(&set, "running", queue->running);
+	heartbeat_number(&set, "done", queue->done);
+	heartbeat_number(&set, "fetched", queue->stats.fetched);
+	heartbeat_number(&set, "duplicates", queue->stats.duplicates);
+	heartbeat_number(&set, "lost", queue->stats.lost);
+	heartbeat_number(&set, "dead", queue->stats.dead);
+	heartbeat_pair(&set, "images", queue->images ? queue->images : "");
+	heartbeat_pair(&set, "limits", queue->limits ? queue->limits : "");
+	redis_args_str(&expire, "PEXPIRE");
+	redis_args_str(&expire, key);
+	redis_args_u64(&expire, HEARTBEAT_TTL_MS);
+	(void)redis_link_send(&queue->commands, NULL, NULL, &set);
+	(void)redis_link_send(&queue->commands, NULL, NULL, &expire);
+}
+
+static void on_heartbeat(struct loop_timer *timer)
+{
+	struct queue *queue = timer->data;
+	loop_timer_set(queue->loop, timer, now_us() + (queue->ready ? HEARTBEAT_US : HEARTBEAT_US / 50));
+	if (queue->ready)
+		send_heartbeat(queue);
+}
+
+void queue_heartbeat(struct queue *queue, unsigned running, uint64_t done)
+{
+	queue->running = running;
+	queue->done = done;
+}
+
+void queue_describe(struct queue *queue, const char *images, const char *limits)
+{
+	free(queue->images);
+	free(queue->limits);
+	queue->images = images ? strdup(images) : NULL;
+	queue->limits = limits ? strdup(limits) : NULL;
+}
+
+void lease_init(struct queue *queue)
+{
+	uint64_t now = now_us();
+	queue->lease = (struct loop_timer){.fn = on_lease, .data = queue};
+	queue->heartbeat = (struct loop_timer){.fn = on_heartbeat, .data = queue};
+	loop_timer_set(queue->loop, &queue->lease, now + queue->config.lease_ms * 1000 / 3);
+	loop_timer_set(queue->loop, &queue->heartbeat, now + HEARTBEAT_US / 50);
+}

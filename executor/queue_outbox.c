@@ -1,0 +1,233 @@
+/*
+ * What must reach Redis: results, and hand-backs. Each stays here, and is sent again after every error and every
+ * reconnect, until Redis has confirmed it. The scripts are idempotent: a result that is there stays (SET NX), an entry
+ * that is not ours any more is left alone. While something here has failed once, nothing is fetched.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "executor/queue_internal.h"
+
+#define DEAD_JOB_MAX (256u << 10) /* petri:dead keeps 1000 entries; a longer job is left out of it */
+
+static bool waits(const struct entry *entry)
+{
+	return entry->state == ENTRY_FINISHING || entry->state == ENTRY_RELEASING;
+}
+
+bool outbox_stuck(const struct queue *queue)
+{
+	for (const struct entry *e = queue->entries; e; e = e->next)
+		if (waits(e) && e->failed)
+			return true;
+	return false;
+}
+
+static void delivered(struct entry *entry, const redisReply *reply)
+{
+	struct queue *queue = entry->queue;
+	bool finishing = entry->state == ENTRY_FINISHING;
+	queue->outbox_backoff_ms = REDIS_BACKOFF_MIN_MS;
+	if (finishing && redis_reply_int(reply, 1) == 0)
+		queue->stats.duplicates++; /* somebody else's result came first, or ours did and its reply was lost */
+	else if (finishing && entry->dead)
+		queue->stats.dead++;
+	if (finishing && entry->emitted)
+		queue->events.finished(queue->ctx, &entry->pub);
+	entry_leave(entry);
+	queue_untroubled(queue);
+	fetch_kick(queue);
+}
+
+static void answered(void *data, const redisReply *reply)
+{
+	struct entry *entry = data;
+	struct queue *queue = entry->queue;
+	enum redis_error kind = redis_reply_error(reply);
+	entry->sent = false;
+	if (queue->closing || !waits(entry)) {
+		;
+	} else if (kind == REDIS_ERROR_NONE) {
+		delivered(entry, reply);
+	} else if (queue_noscript(queue, reply)) {
+		outbox_flush(queue);
+	} else {
+		entry->failed = true; /* without a connection it goes out when there is one */
+		if (kind == REDIS_ERROR_MOVED) {
+			redis_link_drop(&queue->commands, redis_reply_text(reply));
+		} else if (reply && !queue->outbox_retry.heap_index) {
+			queue_trouble(queue, "write a result", redis_reply_text(reply), queue->outbox_backoff_ms);
+			loop_timer_set(queue->loop, &queue->outbox_retry,
+				now_us() + (uint64_t)queue->outbox_backoff_ms * 1000);
+			queue->outbox_backoff_ms = MIN(queue->outbox_backoff_ms * 2, REDIS_BACKOFF_MAX_MS);
+		}
+	}
+	entry_unref(entry);
+}
+
+static void finish_args(struct entry *entry, struct redis_args *args, char keys[6][QUEUE_KEY_MAX])
+{
+	struct queue *queue = entry->queue;
+	queue_key(queue, keys[0], "result:", entry->id);
+	queue_key(queue, keys[1], "done:", entry->id);
+	queue_key(queue, keys[2], "state:", entry->id);
+	queue_key(queue, keys[3], "cancelled:", entry->id);
+	queue_key(queue, keys[4], "results:", entry->reply ? entry->reply : "");
+	queue_key(queue, keys[5], "dead", "");
+	redis_script_begin(&queue->scripts, SCRIPT_FINISH, 7, args);
+	redis_args_str(args, entry->stream);
+	for (size_t i = 0; i < 6; i++)
+		redis_args_str(args, keys[i]);
+	redis_args_str(args, entry->entry_id);
+	redis_args_str(args, entry->result);
+	redis_args_u64(args, queue->config.result_ttl_ms);
+	redis_args_str(args, entry->id);
+	redis_args_str(args, entry->status);
+	redis_args_str(args, entry->meta ? entry->meta : "null");
+	redis_args_str(args, entry->reply ? "1" : "0");
+	redis_args_str(args, entry->dead ? "1" : "0");
+	redis_args_add(args, entry->pub.json, entry->pub.json_len <= DEAD_JOB_MAX ? entry->pub.json_len : 0);
+	redis_args_u64(args, entry->dead ? entry->pub.attempt - 1 : entry->pub.attempt);
+	redis_args_str(args, entry->last_consumer ? entry->last_consumer : "");
+	redis_args_str(args, entry->dead ? "too many attempts: each worker that had the job vanished" : "");
+}
+
+static void send_entry(struct entry *entry)
+{
+	struct queue *queue = entry->queue;
+	if (!queue->ready || entry->sent)
+		return;
+	_cleanup_args_ struct redis_args args = {0};
+	char keys[6][QUEUE_KEY_MAX];
+	if (entry->state == ENTRY_FINISHING) {
+		finish_args(entry, &args, keys);
+	} else {
+		queue_key(queue, keys[0], "state:", entry->id[0] ? entry->id : entry->entry_id);
+		redis_script_begin(&queue->scripts, SCRIPT_RELEASE, 2, &args);
+		redis_args_str(&args, entry->stream);
+		redis_args_str(&args, keys[0]);
+		redis_args_str(&args, queue->consumer);
+		redis_args_str(&args, entry->entry_id);
+		redis_args_u64(&args, entry->pub.attempt - 1);
+		redis_args_str(&args, queue->bell);
+	}
+	if (redis_link_send(&queue->commands, answered, entry, &args) < 0) {
+		entry->failed = true;
+		if (!queue->outbox_retry.heap_index)
+			loop_timer_set(queue->loop, &queue->outbox_retry, now_us() + REDIS_BACKOFF_MIN_MS * 1000);
+		return;
+	}
+	entry->sent = true;
+	entry_ref(entry);
+}
+
+void outbox_flush(struct queue *queue)
+{
+	for (struct entry *e = queue->entries; e; e = e->next) /* nothing is freed here: replies come later */
+		if (waits(e))
+			send_entry(e);
+}
+
+static void post(struct entry *entry, enum entry_state state)
+{
+	entry_set_out(entry, false);
+	entry->state = state;
+	if (!entry->queue->ready)
+		entry->failed = true;
+	send_entry(entry);
+	fetch_kick(entry->queue); /* an isolated one may have waited for this */
+}
+
+static void remember_id(struct entry *entry, const char *id)
+{
+	bool usable = id && job_id_valid(id);
+	(void)snprintf(entry->id, sizeof(entry->id), "%s", usable ? id : entry->entry_id);
+}
+
+void queue_finish(struct queue *queue, struct queue_entry *pub, const char *id, const char *result_json,
+	const char *reply, const char *status, const char *meta_json)
+{
+	struct entry *entry = (struct entry *)pub;
+	remember_id(entry, id);
+	entry->result = strdup(result_json);
+	entry->reply = reply && job_id_valid(reply) ? strdup(reply) : NULL;
+	entry->meta = meta_json ? strdup(meta_json) : NULL;
+	(void)snprintf(entry->status, sizeof(entry->status), "%s", status);
+	if (!entry->result) { /* the lease runs out, and somebody with memory runs it again */
+		log_error("queue: out of memory for a result job=\"%s\"", entry->id);
+		entry_leave(entry);
+		return;
+	}
+	post(entry, ENTRY_FINISHING);
+}
+
+void queue_release(struct queue *queue, struct queue_entry *pub)
+{
+	struct entry *entry = (struct entry *)pub;
+	if (queue->isolated == entry)
+		queue->isolated = NULL;
+	post(entry, ENTRY_RELEASING);
+}
+
+/* ---- results that the queue itself makes ---- */
+
+static void settle(struct entry *entry, struct result *result, const char *id, const char *reply)
+{
+	struct queue *queue = entry->queue;
+	_cleanup_free_ char *meta = result->meta ? json_dumps(result->meta, JSON_COMPACT) : NULL;
+	(void)snprintf(result->id, sizeof(result->id), "%s", id);
+	(void)snprintf(result->worker, sizeof(result->worker), "%.127s", queue->name);
+	result->attempt = entry->pub.attempt;
+	result->timing.queued_us = entry->pub.queued_us;
+	_cleanup_free_ char *json = result_json(result);
+	if (!json) {
+		log_error("queue: out of memory for a result job=\"%s\"", id);
+		entry_leave(entry);
+		return;
+	}
+	queue_finish(queue, &entry->pub, id, json, reply, job_status_name(result->status), meta);
+}
+
+void outbox_reject(struct entry *entry, enum reject_reason reason, const char *message)
+{
+	struct result result = {.status = STATUS_REJECTED, .reject = {.reason = reason}};
+	(void)snprintf(result.message, sizeof(result.message), "%s", message);
+	(void)snprintf(result.reject.message, sizeof(result.reject.message), "%s", message);
+	(void)snprintf(result.reject.field, sizeof(result.reject.field), "job");
+	settle(entry, &result, entry->id_field ? entry->id_field : entry->entry_id, NULL);
+}
+
+void outbox_bury(struct entry *entry)
+{
+	struct result result = {.status = STATUS_INTERNAL_ERROR};
+	struct job job;
+	struct reject reject;
+	(void)snprintf(result.message, sizeof(result.message),
+		"given up after %u attempts: each worker that had the job vanished", entry->pub.attempt - 1);
+	if (job_parse(entry->pub.json, entry->pub.json_len, NULL, &job, &reject) < 0)
+		job_clear(&job), job_init(&job); /* no memory: the result goes out under the ids that are known */
+	const char *id = entry->id_field ? entry->id_field : job.id[0] ? job.id
+								       : entry->entry_id;
+	log_error("queue: job given up id=\"%s\" attempts=%u last_consumer=\"%s\"", id, entry->pub.attempt - 1,
+		entry->last_consumer ? entry->last_consumer : "");
+	result.meta = job.meta; /* borrowed */
+	entry->dead = true;
+	settle(entry, &result, id, job.reply);
+	job_clear(&job);
+}
+
+static void on_outbox_retry(struct loop_timer *timer)
+{
+	outbox_flush(timer->data);
+}
+
+void outbox_init(struct queue *queue)
+{
+	queue->outbox_retry = (struct loop_timer){.fn = on_outbox_retry, .data = queue};
+	queue->outbox_backoff_ms = REDIS_BACKOFF_MIN_MS;
+}

@@ -1,0 +1,358 @@
+/* The supervisor; see the header. Root; everything that comes from outside is parsed in its unprivileged child. */
+#include "executor/supervisor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "executor/engine.h"
+
+#define LOCK_DIR "/run/petri"
+#define RING_ENTRIES 1024
+#define RESTART_WAIT_MAX_MS 5000u
+
+struct supervisor {
+	const struct supervisor_config *config;
+	struct store *store;
+	int locks, signals;
+	int commits; /* our end of the worker's socket */
+	pid_t worker, nursery;
+	bool stopping;
+};
+
+const char *state_dir(const char *flag)
+{
+	const char *env = getenv("PETRI_STATE");
+	return flag ? flag : env && *env ? env : DEFAULT_STATE;
+}
+
+/* ---- start ---- */
+static int open_locks(struct err *err)
+{
+	/* Host-wide, whatever the state directory: slot numbers name host-wide things (uids, cgroups, projects). */
+	if (mkdir(LOCK_DIR, 0700) < 0 && errno != EEXIST)
+		return err_set(err, errno, "make %s", LOCK_DIR);
+	int fd = open(LOCK_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_set(err, errno, "open %s", LOCK_DIR);
+	if (st.st_uid != 0 || (st.st_mode & 022)) {
+		(void)close(fd);
+		return err_say(err, EPERM, "%s must be root's alone", LOCK_DIR);
+	}
+	return fd;
+}
+
+static int nursery_path(char *ret, size_t cap, struct err *err)
+{
+	char self[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (n < 0)
+		return err_set(err, errno, "read /proc/self/exe");
+	self[n] = '\0';
+	char *slash = strrchr(self, '/');
+	*slash = '\0';
+	static const char *const places[] = {"%s/petri-nursery", "%s/../libexec/petri/petri-nursery",
+		"%s/../executor/petri-nursery"};
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+		n = snprintf(ret, cap, places[i], self);
+#pragma GCC diagnostic pop
+		if (n > 0 && (size_t)n < cap && access(ret, X_OK) == 0)
+			return 0;
+	}
+	return err_say(err, ENOENT, "petri-nursery is neither beside %s/petri nor in ../libexec/petri", self);
+}
+
+static void exec_nursery(struct supervisor *s, const char *path, int sock)
+{
+	char nslots[16];
+	(void)snprintf(nslots, sizeof(nslots), "%u", s->config->nslots);
+	int given[3] = {fcntl(sock, F_DUPFD, 16), fcntl(store_fd(s->store), F_DUPFD, 16), fcntl(s->locks, F_DUPFD, 16)};
+	for (int i = 0; i < 3; i++)
+		if (given[i] < 0 || dup2(given[i], 3 + i) < 0)
+			_exit(125);
+	(void)sys_close_range(6, ~0u, 0);
+	(void)setsid(); /* a terminal's Ctrl-C is the worker's to handle */
+	sigset_t none;
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	char *argv[] = {(char *)"petri-nursery", nslots, (char *)(s->config->force_tmpfs ? "tmpfs" : "auto"), NULL};
+	char *envp[2] = {NULL, NULL};
+	char level[64];
+	if (getenv("PETRI_LOG")) {
+		(void)snprintf(level, sizeof(level), "PETRI_LOG=%.40s", getenv("PETRI_LOG"));
+		envp[0] = level;
+	}
+	(void)execve(path, argv, envp);
+	_exit(125);
+}
+
+static int drop_privileges(struct err *err)
+{
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
+	int r = sys_drop_bounding_set();
+	if (r < 0)
+		return err_set(err, r, "drop the bounding set");
+	if (setgroups(0, NULL) < 0 || setresgid(STORE_WORKER_UID, STORE_WORKER_UID, STORE_WORKER_UID) < 0 ||
+		setresuid(STORE_WORKER_UID, STORE_WORKER_UID, STORE_WORKER_UID) < 0)
+		return err_set(err, errno, "become the unprivileged worker");
+	r = sys_drop_caps();
+	if (r < 0)
+		return err_set(err, r, "drop the capabilities");
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return err_set(err, errno, "forbid new privileges");
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	return 0;
+}
+
+static void run_worker(struct supervisor *s, int nursery, int commits)
+{
+	struct err err = ERR_INIT;
+	struct worker_fds fds = {.store = s->store, .nursery = nursery, .supervisor = commits};
+	(void)prctl(PR_SET_NAME, "petri-worker", 0, 0, 0);
+	(void)close(s->locks);
+	(void)close(s->signals);
+	/* Before the privileges go: kernel.io_uring_disabled=1 asks for them. */
+	int r = loop_new(RING_ENTRIES, &fds.loop, &err);
+	if (r == 0)
+		r = drop_privileges(&err);
+	if (r < 0) {
+		log_error("worker: %s", err_msg(&err));
+		_exit(125);
+	}
+	int code = s->config->worker(&fds, s->config->ctx);
+	(void)fflush(NULL);
+	_exit(code);
+}
+
+static int start(struct supervisor *s, struct err *err)
+{
+	char path[PATH_MAX];
+	int nursery[2], commits[2];
+	int r = nursery_path(path, sizeof(path), err);
+	if (r < 0)
+		return r;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, nursery) < 0 ||
+		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, commits) < 0)
+		return err_set(err, errno, "make sockets");
+	s->nursery = fork();
+	if (s->nursery == 0)
+		exec_nursery(s, path, nursery[1]);
+	(void)close(nursery[1]);
+	s->worker = s->nursery < 0 ? -1 : fork();
+	if (s->worker == 0) {
+		(void)close(commits[0]);
+		run_worker(s, nursery[0], commits[1]);
+	}
+	int saved = errno;
+	(void)close(nursery[0]);
+	(void)close(commits[1]);
+	s->commits = commits[0];
+	if (s->worker < 0)
+		return err_set(err, saved, "fork");
+	return 0;
+}
+
+/* ---- commits ---- */
+static void commit(struct supervisor *s, const struct commit_request *request, int dir)
+{
+	pid_t pid = fork();
+	if (pid != 0) {
+		if (pid < 0)
+			log_error("cannot fork for a commit: %s", strerror(errno));
+		return;
+	}
+	struct err err = ERR_INIT;
+	struct layer_info info = {0};
+	struct layer_commit c = {.dirfd = dir, .prefix = request->prefix, .uid_base = request->uid_base,
+		.max_bytes = request->max_bytes, .max_entries = request->max_entries};
+	struct commit_reply reply = {.seq = request->seq};
+	sigset_t none;
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	reply.error = layer_commit(s->store, &c, &info, &err);
+	memcpy(reply.layer, info.id, 16);
+	(void)snprintf(reply.message, sizeof(reply.message), "%.250s", err_msg(&err));
+	(void)fd_send(s->commits, &reply, sizeof(reply), NULL, 0);
+	_exit(0);
+}
+
+static void serve_commits(struct supervisor *s)
+{
+	static struct commit_request request;
+	int fds[FD_PASS_MAX];
+	size_t nfds = 0;
+	ssize_t n = fd_recv(s->commits, &request, sizeof(request), fds, &nfds, MSG_DONTWAIT);
+	if (n == 0) {
+		cleanup_close(&s->commits);
+		return;
+	}
+	/* The worker parses hostile bytes: what it says is checked like a stranger's. The range must be a slot's. */
+	bool sane = n == sizeof(request) && nfds == 1 && memchr(request.prefix, '\0', sizeof(request.prefix)) &&
+		    request.prefix[0] == '/' && request.uid_base >= STORE_UID_BASE + STORE_UID_COUNT &&
+		    request.uid_base % 65536 == STORE_UID_BASE % 65536 && request.uid_base < 0x7ffe0000u;
+	if (sane)
+		commit(s, &request, fds[0]);
+	else if (n > 0)
+		log_error("a commit request that makes no sense, ignoring");
+	fd_close_many(fds, nfds);
+}
+
+/* ---- the end ---- */
+static void on_signal(struct supervisor *s)
+{
+	struct signalfd_siginfo info;
+	while (read(s->signals, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGCHLD)
+			continue;
+		s->stopping = true;
+		if (s->worker > 0)
+			(void)kill(s->worker, SIGTERM);
+	}
+}
+
+/* Return: true once the worker is gone, with *ret_status its wait status. */
+static bool reap(struct supervisor *s, int *ret_status)
+{
+	bool ended = false;
+	int status;
+	pid_t pid;
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == s->worker) {
+			s->worker = 0;
+			*ret_status = status;
+			ended = true;
+		} else if (pid == s->nursery) {
+			s->nursery = 0;
+			if (WIFSIGNALED(status))
+				log_error("petri-nursery was killed by signal %d", WTERMSIG(status));
+		}
+	}
+	return ended;
+}
+
+static int wait_worker(struct supervisor *s)
+{
+	int status = 0;
+	for (;;) {
+		struct pollfd p[2] = {{.fd = s->signals, .events = POLLIN}, {.fd = s->commits, .events = POLLIN}};
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			break;
+		if (p[1].revents && s->commits >= 0)
+			serve_commits(s);
+		if (p[0].revents) {
+			on_signal(s);
+			if (reap(s, &status))
+				break;
+		}
+	}
+	cleanup_close(&s->commits);
+	return status;
+}
+
+/* The nursery ends by itself when the worker's socket closes, and takes all slots down with it. */
+static void wait_nursery(struct supervisor *s)
+{
+	if (s->nursery <= 0)
+		return;
+	int status;
+	for (int waited = 0; waited < 10000; waited++) {
+		pid_t r = waitpid(s->nursery, &status, WNOHANG);
+		if (r == s->nursery || (r < 0 && errno == ECHILD))
+			break;
+		if (waited == 9999)
+			(void)kill(s->nursery, SIGKILL);
+		(void)poll(NULL, 0, 1);
+	}
+	s->nursery = 0;
+}
+
+static int block_signals(struct err *err)
+{
+	static const int wanted[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+	sigset_t set;
+	(void)sigemptyset(&set);
+	for (size_t i = 0; i < ARRAY_SIZE(wanted); i++)
+		(void)sigaddset(&set, wanted[i]);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return err_set(err, errno, "block signals");
+	(void)signal(SIGPIPE, SIG_IGN);
+	int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? err_set(err, errno, "signalfd") : fd;
+}
+
+static int run_until_end(struct supervisor *s, struct err *err)
+{
+	unsigned wait_ms = 100;
+	for (;;) {
+		uint64_t started = now_us();
+		int r = start(s, err);
+		if (r < 0)
+			return r;
+		int status = wait_worker(s);
+		wait_nursery(s);
+		bool died = WIFSIGNALED(status) || WEXITSTATUS(status) == WORKER_EXIT_RESTART;
+		if (!died)
+			return WEXITSTATUS(status);
+		if (WIFSIGNALED(status))
+			log_error("the worker was killed by signal %d", WTERMSIG(status));
+		if (!s->config->restart || s->stopping)
+			return 125;
+		if (now_us() - started > 60000000)
+			wait_ms = 100;
+		log_warn("starting worker and nursery again in %u ms", wait_ms);
+		(void)poll(NULL, 0, (int)wait_ms);
+		wait_ms = MIN(wait_ms * 2, RESTART_WAIT_MAX_MS);
+	}
+}
+
+int supervise(const struct supervisor_config *config)
+{
+	struct err err = ERR_INIT;
+	struct supervisor s = {.config = config, .locks = -1, .signals = -1, .commits = -1};
+	int r = 0;
+	if (geteuid() != 0)
+		r = err_say(&err, EPERM, "petri makes namespaces, mounts and cgroups, and must be started as root (it drops what it "
+					 "does not need); try sudo, and `petri doctor` for the rest");
+	if (r == 0)
+		r = store_open(config->state, &s.store, &err);
+	if (r == 0)
+		r = image_host_prepare(s.store, &err);
+	if (r == 0)
+		r = s.locks = open_locks(&err);
+	if (r >= 0)
+		r = s.signals = block_signals(&err);
+	if (r >= 0)
+		r = run_until_end(&s, &err);
+	if (r < 0) {
+		log_error("%s", err_msg(&err));
+		r = 125;
+	}
+	cleanup_close(&s.locks);
+	cleanup_close(&s.signals);
+	store_free(s.store);
+	return r;
+}

@@ -1,0 +1,37 @@
+/*
+ * The supervisor: the root process that `petri run`, `worker`, `doctor` and the bench are started as. It opens the
+ * store, starts petri-nursery and the unprivileged worker with the fds that each needs, commits layers for the worker,
+ * and reaps both. It parses nothing that comes from a job.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "executor/loop.h"
+#include "layers/store.h"
+
+struct worker_fds {
+	struct loop *loop;
+	struct store *store;
+	int nursery, supervisor;
+};
+
+struct supervisor_config {
+	const char *state;  /* directory */
+	unsigned nslots;
+	bool force_tmpfs;
+	bool restart; /* a worker or nursery that dies is replaced */
+	/* Runs in the worker, without privileges; its return value is the worker's exit code. */
+	int (*worker)(const struct worker_fds *fds, void *ctx);
+	void *ctx;
+};
+
+#define DEFAULT_STATE "/var/lib/petri"
+#define WORKER_EXIT_RESTART 70 /* the nursery is gone: start both anew */
+
+/* supervise - until the worker has ended. Return: its exit code, or 125 after logging why it could not start. */
+int supervise(const struct supervisor_config *config);
+
+/* state_dir - --state, else PETRI_STATE, else DEFAULT_STATE. */
+const char *state_dir(const char *flag);

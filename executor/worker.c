@@ -1,0 +1,342 @@
+/*
+ * The worker: the queue on one side, the engine on the other. Unprivileged; one thread, one io_uring loop. Jobs are
+ * fetched only for free slots; each gets exactly one result, which is acknowledged together with it.
+ */
+#include "executor/worker.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "executor/engine.h"
+#include "executor/supervisor.h"
+#include "pool/wire.h"
+
+struct worker {
+	const struct worker_config *config;
+	struct loop *loop;
+	struct store *store;
+	struct engine *engine;
+	struct queue *queue;
+	struct loop_op signal_op;
+	int signals;
+	struct loop_timer grace, drain;
+	struct active *active; /* running jobs, a list */
+	unsigned nactive;
+	uint64_t done;
+	bool stopping;
+	int exit_code;
+};
+
+struct active {
+	struct engine_job ej;
+	struct worker *worker;
+	struct queue_entry *entry; /* NULL: not ours any more, the result is dropped */
+	char id[JOB_ID_MAX + 1];
+	struct active *next, **at;
+};
+
+static void update_want(struct worker *w)
+{
+	if (w->queue)
+		queue_want(w->queue, w->stopping || !w->engine ? 0 : engine_free_slots(w->engine));
+	if (w->queue)
+		queue_heartbeat(w->queue, w->nactive, w->done);
+}
+
+/* ---- a job's end ---- */
+static void unlink_active(struct active *a)
+{
+	*a->at = a->next;
+	if (a->next)
+		a->next->at = a->at;
+	a->worker->nactive--;
+}
+
+static void maybe_end(struct worker *w)
+{
+	if (w->stopping && w->nactive == 0 && queue_drained(w->queue))
+		loop_stop(w->loop);
+}
+
+static void finish(struct active *a)
+{
+	struct worker *w = a->worker;
+	struct result *result = &a->ej.result;
+	_cleanup_free_ char *json = NULL, *meta = NULL;
+	(void)snprintf(result->id, sizeof(result->id), "%s", a->id);
+	if (a->entry) {
+		json = result_json(result);
+		meta = result->meta ? json_dumps(result->meta, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+		/* Without memory for the result the entry stays pending, and is claimed again after its lease. */
+		if (json)
+			queue_finish(w->queue, a->entry, a->id, json, a->ej.job.reply, job_status_name(result->status), meta);
+	}
+	w->done++;
+	unlink_active(a);
+	log_debug("job=%s status=%s", a->id, job_status_name(result->status));
+	result_clear(result);
+	job_clear(&a->ej.job);
+	free(a);
+	update_want(w);
+	maybe_end(w);
+}
+
+static void on_done(struct engine_job *ej)
+{
+	finish(ej->user);
+}
+
+static void on_started(struct engine_job *ej)
+{
+	struct active *a = ej->user;
+	if (a->entry)
+		queue_started(a->worker->queue, a->entry, a->id, ej->job.limits.wall_ms);
+}
+
+/* ---- the queue's events ---- */
+static struct active *make_active(struct worker *w, struct queue_entry *entry)
+{
+	struct active *a = calloc(1, sizeof(*a));
+	if (!a)
+		return NULL;
+	a->worker = w;
+	a->entry = entry;
+	entry->user = a;
+	a->ej.user = a;
+	a->ej.stdin_fd = -1;
+	a->ej.done = on_done;
+	a->ej.started = on_started;
+	a->ej.result.attempt = entry->attempt;
+	a->ej.result.timing.queued_us = entry->queued_us;
+	(void)snprintf(a->ej.result.worker, sizeof(a->ej.result.worker), "%s", w->config->name);
+	a->next = w->active;
+	a->at = &w->active;
+	if (a->next)
+		a->next->at = &a->next;
+	w->active = a;
+	w->nactive++;
+	return a;
+}
+
+static void choose_id(struct active *a)
+{
+	const struct queue_entry *e = a->entry;
+	const char *id = e->id_field && job_id_valid(e->id_field) ? e->id_field : a->ej.job.id[0] ? a->ej.job.id : e->entry_id;
+	(void)snprintf(a->id, sizeof(a->id), "%s", id);
+}
+
+static bool refuse(struct active *a, const struct reject *why)
+{
+	a->ej.result.status = STATUS_REJECTED;
+	a->ej.result.reject = *why;
+	(void)snprintf(a->ej.result.message, sizeof(a->ej.result.message), "%s", why->message);
+	return true;
+}
+
+/* What only the worker can check. Return: true when the job ends here, with its result set. */
+static bool refused_here(struct active *a, int parsed, const struct reject *why)
+{
+	struct reject own = {0};
+	const struct job *job = &a->ej.job;
+	if (parsed > 0)
+		return refuse(a, why);
+	if (parsed < 0) {
+		a->ej.result.status = STATUS_INTERNAL_ERROR;
+		(void)snprintf(a->ej.result.message, sizeof(a->ej.result.message), "out of memory");
+		return true;
+	}
+	if (job->worker && strcmp(job->worker, a->worker->config->name) != 0) {
+		(void)reject_set(&own, "worker", REJECT_MISSING, "this is worker %.60s, not %.60s", a->worker->config->name, job->worker);
+		return refuse(a, &own);
+	}
+	if (job->not_after_ms && wall_ms() > job->not_after_ms) {
+		a->ej.result.status = STATUS_CANCELLED;
+		(void)snprintf(a->ej.result.message, sizeof(a->ej.result.message), "not_after_ms has passed");
+		return true;
+	}
+	return false;
+}
+
+static void on_job(void *ctx, struct queue_entry *entry)
+{
+	struct worker *w = ctx;
+	struct reject why = {0};
+	struct active *a = make_active(w, entry);
+	if (!a) {
+		queue_release(w->queue, entry);
+		return;
+	}
+	int r = job_parse(entry->json, entry->json_len, &w->config->max_limits, &a->ej.job, &why);
+	choose_id(a);
+	a->ej.result.meta = json_incref(a->ej.job.meta);
+	if (refused_here(a, r, &why))
+		finish(a);
+	else
+		engine_start(w->engine, &a->ej);
+	/* engine_start() may have finished and freed it. */
+}
+
+static void on_cancel(void *ctx, const char *id)
+{
+	struct worker *w = ctx;
+	for (struct active *a = w->active, *next; a; a = next) {
+		next = a->next;
+		if (strcmp(a->id, id) == 0)
+			engine_cancel(w->engine, &a->ej);
+	}
+}
+
+static void on_lost(void *ctx, struct queue_entry *entry)
+{
+	struct worker *w = ctx;
+	struct active *a = entry->user;
+	log_warn("job=%s is not ours any more: its lease ran out; killing it", a->id);
+	a->entry = NULL;
+	engine_cancel(w->engine, &a->ej);
+}
+
+static void on_finished(void *ctx, struct queue_entry *entry)
+{
+	struct worker *w = ctx;
+	(void)entry;
+	maybe_end(w);
+}
+
+static void on_queue_fatal(void *ctx, const struct err *err)
+{
+	struct worker *w = ctx;
+	log_error("%s", err_msg(err));
+	w->exit_code = 125;
+	loop_stop(w->loop);
+}
+
+/* ---- the engine's events ---- */
+static void on_capacity(void *ctx)
+{
+	update_want(ctx);
+}
+
+static void on_engine_fatal(void *ctx, const struct err *err)
+{
+	struct worker *w = ctx;
+	log_error("%s", err_msg(err));
+	/* Nothing of what runs can finish; unacknowledged, it will be run again by whoever claims it. */
+	w->exit_code = WORKER_EXIT_RESTART;
+	loop_stop(w->loop);
+}
+
+/* ---- the end ---- */
+static void on_grace(struct loop_timer *timer)
+{
+	struct worker *w = timer->data;
+	/* Jobs that outlive the grace are killed here and handed on: another worker runs them again. */
+	for (struct active *a = w->active, *next; a; a = next) {
+		next = a->next;
+		log_warn("job=%s still runs after the grace period; handing it back", a->id);
+		if (a->entry)
+			queue_release(w->queue, TAKE_PTR(a->entry));
+		engine_cancel(w->engine, &a->ej);
+	}
+	loop_timer_set(w->loop, &w->drain, now_us() + 10000000);
+	maybe_end(w);
+}
+
+static void on_drain(struct loop_timer *timer)
+{
+	struct worker *w = timer->data;
+	log_error("results could not be delivered before the end; their jobs will be run again");
+	loop_stop(w->loop);
+}
+
+static void on_signal(struct loop_op *op, int res)
+{
+	struct worker *w = op->data;
+	struct signalfd_siginfo info;
+	(void)res;
+	while (read(w->signals, &info, sizeof(info)) == sizeof(info)) {
+		if (!w->stopping) {
+			w->stopping = true;
+			log_info("stopping: %u jobs run", w->nactive);
+			update_want(w);
+			loop_timer_set(w->loop, &w->grace, now_us() + w->config->grace_ms * 1000);
+		} else if (w->nactive > 0) {
+			loop_timer_set(w->loop, &w->grace, now_us()); /* a second signal: no patience left */
+		}
+	}
+	maybe_end(w);
+	loop_poll(w->loop, op, w->signals, POLLIN);
+}
+
+static int open_signals(void)
+{
+	sigset_t set;
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGHUP);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int connect_queue(struct worker *w, struct err *err)
+{
+	static const struct queue_events events = {.job = on_job, .cancel = on_cancel, .lost = on_lost, .finished = on_finished,
+		.fatal = on_queue_fatal};
+	const struct worker_config *c = w->config;
+	struct queue_config config = {.prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms,
+		.result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .allow_volatile = c->allow_volatile,
+		.slots = c->slots};
+	const char *env = getenv("PETRI_REDIS");
+	int r = redis_url_parse(env && *env ? env : c->redis, env && *env, &config.url, err);
+	if (r == 0)
+		r = queue_new(w->loop, &config, &events, w, &w->queue, err);
+	if (r < 0)
+		return r;
+	char **names = NULL, images[1024] = "";
+	if (image_list(w->store, &names, NULL) == 0) {
+		for (size_t i = 0, n = 0; names[i] && n < sizeof(images); i++)
+			n += (size_t)snprintf(images + n, sizeof(images) - n, "%s%s", i ? " " : "", names[i]);
+		image_list_free(names);
+	}
+	queue_describe(w->queue, images, NULL);
+	return 0;
+}
+
+int worker_main(const struct worker_fds *fds, void *ctx)
+{
+	struct err err = ERR_INIT;
+	struct worker w = {.config = ctx, .loop = fds->loop, .store = fds->store};
+	const struct worker_config *c = w.config;
+	const char *const dirs[] = {c->policies, NULL};
+	w.grace = (struct loop_timer){.fn = on_grace, .data = &w};
+	w.drain = (struct loop_timer){.fn = on_drain, .data = &w};
+	w.signals = open_signals();
+	w.signal_op = (struct loop_op){.fn = on_signal, .data = &w};
+	store_warm();
+	struct engine_config config = {.loop = w.loop, .store = fds->store, .nursery = fds->nursery,
+		.supervisor = fds->supervisor, .name = c->name, .policy_dirs = c->policies[0] ? dirs : NULL,
+		.warm_image = c->warm_image[0] ? c->warm_image : NULL, .warm_policy = c->warm_policy[0] ? c->warm_policy : NULL,
+		.max_limits = &c->max_limits, .capacity = on_capacity, .fatal = on_engine_fatal, .ctx = &w};
+	int r = engine_new(&config, &w.engine, &err);
+	if (r == 0)
+		r = connect_queue(&w, &err);
+	if (r == 0) {
+		loop_poll(w.loop, &w.signal_op, w.signals, POLLIN);
+		r = loop_run(w.loop, &err);
+	}
+	if (r < 0) {
+		log_error("worker: %s", err_msg(&err));
+		return 125;
+	}
+	engine_free(w.engine); /* before the queue: nothing may run that nobody holds */
+	queue_free(w.queue);
+	return w.exit_code;
+}

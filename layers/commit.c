@@ -1,0 +1,316 @@
+/*
+ * Commits: a finished job's directory becomes a layer. One helper copies it, writes the pack and computes the id. It
+ * sees two uid ranges, the store's at 0 and the slot's at 65536, so that it may read whatever the job left behind, even
+ * 0000 files, and has no right over anything else. No stranger's format is parsed: names, sizes and bytes are all.
+ *
+ * Everything in a commit belongs to the job's user, and all times are COMMIT_MTIME: the same outputs of two jobs are
+ * one layer. Nothing is synced: a job's outputs can be made again, and what a power cut leaves of them is noticed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/pack.h"
+#include "base/sys.h"
+#include "layers/hash.h"
+#include "layers/layer.h"
+#include "layers/pack.h"
+#include "layers/store_internal.h"
+#include "layers/tree.h"
+#include "layers/unpack.h"
+
+#define COMMIT_MTIME 946684800 /* 2000-01-01: archivers dislike years before 1980 */
+#define COMMIT_BUFFER (64u << 10)
+#define COMMIT_DIR JAIL_FDS
+#define COMMIT_PACK (JAIL_FDS + 1)
+
+struct commit {
+	const struct layer_commit *args;
+	const struct store *store;
+	/* In the helper: */
+	struct unpack *unpack;
+	struct pack pack;
+	uint64_t bytes, entries;
+	size_t path_len; /* of path, which begins with '/' */
+	char path[TREE_PATH_MAX + 1];
+	char buf[COMMIT_BUFFER];
+};
+
+static int too_large(const struct commit *c, struct err *err)
+{
+	return err_say(err, EFBIG, "the commit is larger than %" PRIu64 " bytes", c->args->max_bytes);
+}
+
+static struct unpack_entry describe(const struct commit *c, enum unpack_type type, uint32_t mode)
+{
+	return (struct unpack_entry){
+		.type = type,
+		.path = c->path + 1,
+		.mode = mode,
+		.uid = STORE_JOB_UID,
+		.gid = STORE_JOB_UID,
+		.mtime = COMMIT_MTIME,
+	};
+}
+
+static int open_beneath(int dir, const char *name, int flags)
+{
+	struct open_how how = {.flags = (uint64_t)(flags | O_NOFOLLOW | O_CLOEXEC),
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
+	return sys_openat2(dir, name, &how);
+}
+
+/* A directory in the layer, and in the pack when the job's user has to make it (/work is there in every image). */
+static int commit_dir(struct commit *c, uint32_t mode, bool in_pack, struct err *err)
+{
+	struct unpack_entry entry = describe(c, UNPACK_DIR, mode);
+	int r = unpack_entry(c->unpack, &entry, err);
+	if (r == 0 && in_pack && (r = pack_entry(&c->pack, PACK_DIR, c->path, mode & 0777, 0)) < 0)
+		return err_set(err, r, "write the pack");
+	return r;
+}
+
+static int commit_content(struct commit *c, int fd, uint64_t size, struct err *err)
+{
+	for (uint64_t done = 0; done < size;) {
+		ssize_t n = read(fd, c->buf, (size_t)MIN(size - done, (uint64_t)sizeof(c->buf)));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return err_set(err, n < 0 ? errno : EIO, "read '%.300s'", c->path);
+		int r = unpack_data(c->unpack, c->buf, (size_t)n, done, err);
+		if (r < 0)
+			return r;
+		r = pack_data(&c->pack, c->buf, (size_t)n);
+		if (r < 0)
+			return err_set(err, r, "write the pack");
+		done += (uint64_t)n;
+	}
+	return unpack_file_end(c->unpack, err);
+}
+
+static int commit_file(struct commit *c, int dir, const char *name, struct err *err)
+{
+	_cleanup_close_ int fd = open_beneath(dir, name, O_RDONLY | O_NONBLOCK);
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_set(err, fd < 0 ? fd : errno, "open '%.300s'", c->path);
+	if (!S_ISREG(st.st_mode))
+		return err_say(err, EIO, "'%.300s' changed while it was read", c->path);
+	/* The apparent size counts: a hole costs its reader as much as bytes do. */
+	uint64_t size = (uint64_t)st.st_size;
+	if (size > c->args->max_bytes - c->bytes)
+		return too_large(c, err);
+	c->bytes += size;
+	struct unpack_entry entry = describe(c, UNPACK_FILE, st.st_mode & 0777);
+	entry.size = st.st_size;
+	int r = unpack_entry(c->unpack, &entry, err);
+	if (r < 0)
+		return r;
+	r = pack_entry(&c->pack, PACK_FILE, c->path, st.st_mode & 0777, size);
+	return r < 0 ? err_set(err, r, "write the pack") : commit_content(c, fd, size, err);
+}
+
+static int commit_link(struct commit *c, int dir, const char *name, struct err *err)
+{
+	char target[TREE_PATH_MAX + 1];
+	ssize_t n = readlinkat(dir, name, target, sizeof(target));
+	if (n < 0 || (size_t)n == sizeof(target))
+		return err_set(err, n < 0 ? errno : ENAMETOOLONG, "read the link '%.300s'", c->path);
+	target[n] = '\0';
+	pack_give_up(&c->pack);
+	struct unpack_entry entry = describe(c, UNPACK_SYMLINK, 0777);
+	entry.target = target;
+	return unpack_entry(c->unpack, &entry, err);
+}
+
+static int commit_children(struct commit *c, int dir, struct err *err);
+
+static int commit_subdir(struct commit *c, int dir, const char *name, mode_t mode, struct err *err)
+{
+	/* Unpacking a pack happens with the job's own rights: it could make nothing in such a directory. */
+	if ((mode & 0300) != 0300)
+		pack_give_up(&c->pack);
+	int r = commit_dir(c, mode & 01777, true, err);
+	if (r < 0)
+		return r;
+	_cleanup_close_ int fd = open_beneath(dir, name, O_RDONLY | O_DIRECTORY);
+	return fd < 0 ? err_set(err, fd, "open '%.300s'", c->path) : commit_children(c, fd, err);
+}
+
+static int commit_entry(struct commit *c, int dir, const char *name, struct err *err)
+{
+	struct stat st;
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_set(err, errno, "stat '%.300s'", c->path);
+	if (++c->entries > c->args->max_entries)
+		return err_say(err, EFBIG, "the commit has more than %" PRIu64 " entries", c->args->max_entries);
+	if (S_ISREG(st.st_mode))
+		return commit_file(c, dir, name, err);
+	if (S_ISDIR(st.st_mode))
+		return commit_subdir(c, dir, name, st.st_mode, err);
+	if (S_ISLNK(st.st_mode))
+		return commit_link(c, dir, name, err);
+	return unpack_skip(c->unpack, c->path, err);
+}
+
+/* The depth is bounded by unpack_entry(), which refuses a directory before it is entered. */
+static int commit_children(struct commit *c, int dir, struct err *err)
+{
+	_cleanup_(tree_names_clear) struct tree_names names = TREE_NAMES_INIT;
+	int r = tree_list(dir, (size_t)MIN(c->args->max_entries - c->entries, (uint64_t)SIZE_MAX), &names);
+	if (r == -EFBIG)
+		return err_say(err, EFBIG, "the commit has more than %" PRIu64 " entries", c->args->max_entries);
+	if (r < 0)
+		return err_set(err, r, "list '%.300s'", c->path);
+	size_t base = c->path_len;
+	for (size_t i = 0; i < names.count && r == 0; i++) {
+		size_t len = strlen(names.names[i]);
+		if (base + 1 + len > TREE_PATH_MAX)
+			return err_say(err, ENAMETOOLONG, "the paths beneath '%.300s' are too long", c->path);
+		c->path[base] = '/';
+		memcpy(c->path + base + 1, names.names[i], len + 1);
+		c->path_len = base + 1 + len;
+		r = commit_entry(c, dir, names.names[i], err);
+	}
+	c->path_len = base;
+	c->path[base] = '\0';
+	return r;
+}
+
+/* The directories down to the prefix: "/work", "/work/out". */
+static int commit_prefix(struct commit *c, struct err *err)
+{
+	const char *prefix = c->args->prefix;
+	int r = 0;
+	for (const char *p = prefix + 1; r == 0; p++) {
+		if (*p != '/' && *p != '\0')
+			continue;
+		c->path_len = (size_t)(p - prefix);
+		memcpy(c->path, prefix, c->path_len);
+		c->path[c->path_len] = '\0';
+		r = commit_dir(c, 0755, strcmp(c->path, "/work") != 0, err);
+		if (*p == '\0')
+			break;
+	}
+	return r;
+}
+
+/* In the helper. */
+static int run_commit(void *ctx, struct jail_report *report, struct err *err)
+{
+	struct commit *c = ctx;
+	/* Beside the job's entries: the prefix's. The sums are bounded here, by the job's own names. */
+	const struct unpack_options options = {.max_bytes = c->args->max_bytes,
+		.max_entries = c->args->max_entries + 64,
+		.keep_owner = true};
+	const struct layer_bounds bounds = {.bytes = c->args->max_bytes, .entries = options.max_entries + 1};
+	int r = unpack_new(JAIL_ROOT, &options, &c->unpack, err);
+	if (r < 0)
+		return r;
+	/* Only what lies under /work can be delivered into a warm slot. */
+	pack_begin(&c->pack, COMMIT_PACK);
+	if (strcmp(c->args->prefix, "/work") != 0 && strncmp(c->args->prefix, "/work/", 6) != 0)
+		pack_give_up(&c->pack);
+	r = commit_prefix(c, err);
+	if (r == 0)
+		r = commit_children(c, COMMIT_DIR, err);
+	if (r == 0)
+		r = unpack_finish(c->unpack, err);
+	if (r == 0 && (r = pack_end(&c->pack)) < 0)
+		return err_set(err, r, "write the pack");
+	if (r < 0)
+		return r;
+	report->packed = r == 1;
+	report->skipped = unpack_skipped(c->unpack);
+	return layer_hash(&bounds, c->store->secret, report, err);
+}
+
+/* ---- in the caller ---- */
+
+static int check_args(const struct layer_commit *args, struct err *err)
+{
+	const char *p = args->prefix;
+	size_t len = strlen(p);
+	unsigned parts = 0;
+	if (p[0] != '/' || len < 2 || len > TREE_PATH_MAX)
+		return err_say(err, EINVAL, "'%.200s' cannot be committed: give a directory such as /work", p);
+	while (*p) {
+		size_t n = strcspn(++p, "/");
+		if (n == 0 || n > 255 || (n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.') || ++parts > 32)
+			return err_say(err, EINVAL, "'%.200s' is no plain absolute path", args->prefix);
+		p += n;
+	}
+	/* Any other range could be somebody else's. */
+	if (args->uid_base < STORE_UID_BASE + STORE_UID_COUNT || args->uid_base > UINT32_MAX - 2 * STORE_UID_COUNT ||
+		(args->uid_base - STORE_UID_BASE) % STORE_UID_COUNT != 0)
+		return err_say(err, EINVAL, "%u is no slot's range of uids", args->uid_base);
+	if (args->max_entries > UINT64_MAX - 1024)
+		return err_say(err, EINVAL, "a commit needs a bound of entries");
+	return 0;
+}
+
+/* The file of the pack, root's, which the helper writes by its fd. */
+static int make_pack(const struct layer_temp *temp, struct err *err)
+{
+	int fd = openat(temp->fd, "pack", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	return fd < 0 ? err_set(err, errno, "make the pack") : fd;
+}
+
+static int finish_pack(const struct layer_temp *temp, int fd, bool whole, struct err *err)
+{
+	if (whole ? fchmod(fd, 0444) < 0 : unlinkat(temp->fd, "pack", 0) < 0)
+		return err_set(err, errno, "finish the pack");
+	return 0;
+}
+
+int layer_commit(struct store *store, const struct layer_commit *args, struct layer_info *ret, struct err *err)
+{
+	int r = check_args(args, err);
+	if (r < 0)
+		return r;
+	_cleanup_(layer_temp_clear) struct layer_temp temp = LAYER_TEMP_INIT;
+	_cleanup_free_ struct commit *commit = malloc(sizeof(*commit));
+	if (!commit)
+		return err_set(err, ENOMEM, "commit %s", args->prefix);
+	/* Its buffers stay untouched here: pages that this process never wrote cost the fork nothing. */
+	commit->args = args;
+	commit->store = store;
+	commit->unpack = NULL;
+	commit->bytes = commit->entries = 0;
+	hash_prepare();
+	r = layer_temp_begin(store, &temp, err);
+	if (r < 0)
+		return r;
+	_cleanup_close_ int pack = make_pack(&temp, err);
+	if (pack < 0)
+		return pack;
+	const int fds[] = {args->dirfd, pack};
+	const struct jail jail = {
+		.what = "commit",
+		.root = temp.diff,
+		.fds = fds,
+		.nfds = ARRAY_SIZE(fds),
+		.second_base = args->uid_base,
+		.max_file_bytes = MAX(args->max_bytes, (uint64_t)LAYER_PACK_MAX_BYTES),
+		.run = run_commit,
+		.ctx = commit,
+	};
+	struct jail_report report;
+	r = jail_run(&jail, &report, err);
+	if (r == 0)
+		r = finish_pack(&temp, pack, report.packed, err);
+	if (r < 0)
+		return r;
+	if (report.skipped > 0)
+		log_debug("commit: devices, FIFOs or sockets left out count=%" PRIu64, report.skipped);
+	return layer_publish(&temp, &report, false, ret, err);
+}

@@ -1,0 +1,218 @@
+/*
+ * Scratch: the writable part of a job's root, with a hard limit on bytes and inodes. Two kinds behind one set of
+ * calls: a tmpfs of its own, or a directory under a project quota (XFS, or ext4 with -O project,quota), chosen by what
+ * the state directory's filesystem really enforces. petri-nursery; libc only.
+ */
+#include "layers/stamp.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/dqblk_xfs.h>
+#include <linux/fs.h>
+#include <linux/mount.h>
+#include <linux/quota.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/sys.h"
+
+#define PROJECT_BASE 0x50450000u /* project id of slot 0 */
+/* Inodes that petri's own directories take before the job starts: the tmpfs root, upper, work and what overlay keeps
+ * in it (work, work/incompat, work/incompat/volatile, index), /work and /tmp. */
+#define TMPFS_OWN_INODES 10
+#define QUOTA_OWN_INODES 10
+#define QUOTA_OWN_BYTES 65536 /* their blocks, on ext4, where a directory takes one */
+
+bool scratch_quota_usable(int dirfd)
+{
+	/* "Accounting and enforcement are on" is asked of the quota code itself, never guessed from the mount options. */
+	struct fs_quota_stat stat = {.qs_version = FS_QSTAT_VERSION};
+	if (sys_quotactl_fd(dirfd, QCMD(Q_XGETQSTAT, PRJQUOTA), 0, &stat) < 0)
+		return false;
+	return (stat.qs_flags & FS_QUOTA_PDQ_ENFD) != 0;
+}
+
+static int set_tmpfs_limits(int fs, uint64_t bytes, uint64_t inodes)
+{
+	char text[32];
+	/* size=0 would mean "no limit": a disk limit of 0 still leaves one page for the overlay's own needs. */
+	(void)snprintf(text, sizeof(text), "%" PRIu64, MAX(bytes, (uint64_t)4096));
+	int r = sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", text, 0);
+	(void)snprintf(text, sizeof(text), "%" PRIu64, inodes + TMPFS_OWN_INODES);
+	return r < 0 ? r : sys_fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", text, 0);
+}
+
+int scratch_make_tmpfs(uid_t uid_base, uint64_t bytes, uint64_t inodes, struct err *err)
+{
+	(void)uid_base;
+	_cleanup_close_ int fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
+	if (fs < 0)
+		return err_set(err, fs, "open tmpfs");
+	int r = set_tmpfs_limits(fs, bytes, inodes);
+	if (r == 0)
+		r = sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0755", 0);
+	if (r == 0)
+		r = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
+	if (r < 0)
+		return err_set(err, r, "make a tmpfs of %" PRIu64 " bytes", bytes);
+	int mount = sys_fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+	return mount < 0 ? err_set(err, mount, "fsmount tmpfs") : mount;
+}
+
+int scratch_resize_tmpfs(int mount, uint64_t bytes, uint64_t inodes, struct err *err)
+{
+	_cleanup_close_ int fs = sys_fspick(mount, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC);
+	if (fs < 0)
+		return err_set(err, fs, "pick the tmpfs");
+	int r = set_tmpfs_limits(fs, bytes, inodes);
+	if (r == 0)
+		r = sys_fsconfig(fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
+	return r < 0 ? err_set(err, r, "resize the tmpfs to %" PRIu64 " bytes", bytes) : 0;
+}
+
+static int set_project(int dirfd, uint32_t project, struct err *err)
+{
+	struct fsxattr attr;
+	if (ioctl(dirfd, FS_IOC_FSGETXATTR, &attr) < 0)
+		return err_set(err, errno, "read the project id");
+	attr.fsx_projid = project;
+	attr.fsx_xflags |= FS_XFLAG_PROJINHERIT;
+	if (ioctl(dirfd, FS_IOC_FSSETXATTR, &attr) < 0)
+		return err_set(err, errno, "set project id %u", project);
+	return 0;
+}
+
+static int set_quota(int dirfd, uint32_t project, uint64_t bytes, uint64_t inodes, struct err *err)
+{
+	uint64_t blocks = (bytes + QUOTA_OWN_BYTES + 511) / 512; /* basic blocks, quotactl(2) */
+	struct fs_disk_quota quota = {
+		.d_version = FS_DQUOT_VERSION,
+		.d_flags = FS_PROJ_QUOTA,
+		.d_id = project,
+		.d_fieldmask = FS_DQ_BHARD | FS_DQ_IHARD | FS_DQ_BSOFT | FS_DQ_ISOFT,
+		.d_blk_hardlimit = blocks,
+		.d_ino_hardlimit = inodes + QUOTA_OWN_INODES,
+	};
+	int r = sys_quotactl_fd(dirfd, QCMD(Q_XSETQLIM, PRJQUOTA), (int)project, &quota);
+	return r < 0 ? err_set(err, r, "set the quota of project %u", project) : 0;
+}
+
+int scratch_make_quota(int slots, unsigned number, unsigned generation, uint64_t bytes, uint64_t inodes, struct err *err)
+{
+	char name[64];
+	(void)snprintf(name, sizeof(name), "%u", number);
+	if (mkdirat(slots, name, 0700) < 0 && errno != EEXIST)
+		return err_set(err, errno, "make slots/%s", name);
+	(void)snprintf(name, sizeof(name), "%u/g%u", number, generation);
+	if (mkdirat(slots, name, 0755) < 0)
+		return err_set(err, errno, "make slots/%s", name);
+	_cleanup_close_ int dir = openat(slots, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (dir < 0)
+		return err_set(err, errno, "open slots/%s", name);
+	uint32_t project = PROJECT_BASE + number;
+	int r = set_project(dir, project, err);
+	if (r == 0)
+		r = set_quota(dir, project, bytes, inodes, err);
+	return r < 0 ? r : TAKE_FD(dir);
+}
+
+int scratch_resize_quota(int dirfd, unsigned number, uint64_t bytes, uint64_t inodes, struct err *err)
+{
+	return set_quota(dirfd, PROJECT_BASE + number, bytes, inodes, err);
+}
+
+static int make_owned(int at, const char *name, mode_t mode, uid_t owner, struct err *err)
+{
+	if (mkdirat(at, name, 0700) < 0)
+		return err_set(err, errno, "make %s", name);
+	if (fchownat(at, name, owner, owner, AT_SYMLINK_NOFOLLOW) < 0 || fchmodat(at, name, mode, 0) < 0)
+		return err_set(err, errno, "set the owner of %s", name);
+	return 0;
+}
+
+int scratch_fill(int dirfd, const struct stamp_slot *slot, struct err *err)
+{
+	/* All of it belongs to a fresh filesystem or a fresh directory that no job has seen yet. */
+	int r = make_owned(dirfd, "u", 0755, slot->uid_base, err);
+	if (r == 0)
+		r = make_owned(dirfd, "w", 0700, slot->uid_base, err);
+	if (r == 0)
+		r = make_owned(dirfd, "u/work", 0755, slot->uid_base + slot->job_uid, err);
+	if (r == 0)
+		r = make_owned(dirfd, "u/tmp", 01777, slot->uid_base, err);
+	if (r < 0)
+		return r;
+	/* A layer's own /tmp stays hidden. */
+	_cleanup_close_ int tmp = openat(dirfd, "u/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (tmp < 0 || fsetxattr(tmp, "trusted.overlay.opaque", "y", 1, 0) < 0)
+		return err_set(err, errno, "mark /tmp opaque");
+	return 0;
+}
+
+/*
+ * A job can nest directories deeper than any stack of fds or any path: so each sub-directory that is found is renamed
+ * to the top, and the top is emptied until nothing is left. One directory is open at a time beside the top.
+ */
+static int empty_once(int top, const char *name, unsigned *counter)
+{
+	int fd = openat(top, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return -errno;
+	DIR *dir = fdopendir(fd);
+	if (!dir) {
+		(void)close(fd);
+		return -ENOMEM;
+	}
+	int r = 0;
+	for (struct dirent *e; r == 0 && (e = readdir(dir));) {
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		if (unlinkat(dirfd(dir), e->d_name, 0) == 0)
+			continue;
+		if (errno != EISDIR && errno != EPERM) {
+			r = -errno;
+			break;
+		}
+		if (unlinkat(dirfd(dir), e->d_name, AT_REMOVEDIR) == 0)
+			continue;
+		char up[32];
+		(void)snprintf(up, sizeof(up), "t%u", (*counter)++);
+		if (renameat(dirfd(dir), e->d_name, top, up) < 0)
+			r = -errno;
+	}
+	(void)closedir(dir);
+	return r;
+}
+
+int scratch_remove_tree(int dirfd, const char *name, struct err *err)
+{
+	char trash[64];
+	(void)snprintf(trash, sizeof(trash), "trash-%d", getpid());
+	if (mkdirat(dirfd, trash, 0700) < 0 && errno != EEXIST)
+		return err_set(err, errno, "make %s", trash);
+	_cleanup_close_ int top = openat(dirfd, trash, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (top < 0)
+		return err_set(err, errno, "open %s", trash);
+	unsigned counter = 0, done = 0;
+	char first[32];
+	(void)snprintf(first, sizeof(first), "t%u", counter++);
+	if (renameat(dirfd, name, top, first) < 0 && errno != ENOENT)
+		return err_set(err, errno, "move %s away", name);
+	for (; done < counter; done++) {
+		char at[32];
+		(void)snprintf(at, sizeof(at), "t%u", done);
+		int r = empty_once(top, at, &counter);
+		if (r < 0 && r != -ENOENT)
+			return err_set(err, r, "empty %s", name);
+		if (unlinkat(top, at, AT_REMOVEDIR) < 0 && errno != ENOENT)
+			return err_set(err, errno, "remove a directory of %s", name);
+	}
+	return unlinkat(dirfd, trash, AT_REMOVEDIR) < 0 ? err_set(err, errno, "remove %s", trash) : 0;
+}

@@ -1,0 +1,106 @@
+/*
+ * Stamping: making the root of one job out of read-only lower layers, a per-slot base and a fresh scratch. Runs as
+ * root in petri-nursery and links only libc. It lives in a mount namespace of the nursery's own whose root is a
+ * small tmpfs:
+ *
+ *   /proc    a fresh procfs (a zygote may mount its own only where a whole one is visible)
+ *   /state   the state directory, nosuid,nodev: layers/ and slots/ are found beneath it
+ *   /usr     the machine's /usr, read-only: the `host` image
+ *   /b/N     the base of slot N: device nodes and mount points, owned by the slot's root
+ *   /w       the workshop: where lowers are attached while an overlay is made, and detached in one go
+ *   /r       where a zygote attaches its root before it pivots
+ *
+ * Overlay wants attached lowers (a detached idmapped one is EINVAL on 6.1 and 6.12), and every attached mount makes
+ * clone3(CLONE_NEWNS) slower: hence the workshop. fsconfig strings end at 255 bytes: hence the short names.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+#define STAMP_LAYERS_MAX 64
+
+enum scratch_kind {
+	SCRATCH_TMPFS, /* size and inode limited; counts as the job's memory too */
+	SCRATCH_QUOTA, /* project quota on the state directory's filesystem (XFS, ext4) */
+};
+
+struct stamp_plan {
+	const uint8_t (*layers)[16]; /* lowest first */
+	uint32_t nlayers;
+	bool host_usr;
+	uint64_t disk_bytes, disk_inodes;
+};
+
+struct stamp_slot {
+	unsigned number;     /* host-wide */
+	uid_t uid_base;	     /* host id of the slot's root */
+	uid_t job_uid;	     /* inside */
+	int userns_store;    /* maps the store's range to the slot's, for idmapped layers; -1 until needed */
+	int userns_host;     /* maps 0… to the slot's, for the machine's /usr */
+	int root;	     /* the job's root (detached mount), -1 when not stamped */
+	int usr;	     /* the read-only /usr mount of a host plan, or -1 */
+	int scratch;	     /* tmpfs: its mount; quota: the generation's directory */
+	unsigned generation; /* of the quota directory */
+};
+
+struct stamp_env {
+	enum scratch_kind scratch;
+	bool layers_idmapped, usr_idmapped; /* what was found when it was tried */
+	int state;			    /* /state, opened inside the namespace */
+	int slots;			    /* /state/slots */
+	int empty;			    /* /wt/e */
+	uid_t store_base;
+};
+
+/*
+ * stamp_env_enter - make the mount namespace and pivot into it. Once, before anything else; the process must be
+ * single-threaded. @state_fd: the state directory, opened in the old namespace; not consumed.
+ * @force_tmpfs: do not use quotas even where they exist.
+ */
+int stamp_env_enter(struct stamp_env *env, int state_fd, uid_t store_base, bool force_tmpfs, struct err *err);
+
+/* stamp_slot_init - the slot's base directory; removes what a crashed owner of this number left in the scratch. */
+int stamp_slot_init(struct stamp_env *env, struct stamp_slot *slot, unsigned number, uid_t uid_base, uid_t job_uid,
+	struct err *err);
+
+/*
+ * stamp_make - the root for one job: slot->root (and slot->usr). On failure nothing is left attached.
+ * @ret_step: 0 scratch, 1 a lower layer, 2 overlay: what was being done.
+ */
+int stamp_make(struct stamp_env *env, struct stamp_slot *slot, const struct stamp_plan *plan, int *ret_step,
+	struct err *err);
+
+/* stamp_resize - other limits for the scratch of a stamped slot. */
+int stamp_resize(struct stamp_env *env, struct stamp_slot *slot, uint64_t bytes, uint64_t inodes, struct err *err);
+
+/*
+ * stamp_detach - let go of a finished job's mounts. Return: 1 when deleting or freeing what it wrote may take long:
+ * then call stamp_delete() in a throw-away child that was forked before, see stamp_needs_helper().
+ */
+bool stamp_needs_helper(const struct stamp_env *env, const struct stamp_slot *slot);
+void stamp_detach(struct stamp_env *env, struct stamp_slot *slot);
+/* stamp_delete - remove the quota directory of the slot's last generation. May take seconds. */
+int stamp_delete(struct stamp_env *env, struct stamp_slot *slot, struct err *err);
+
+/* stamp_slot_free - the slot goes away for good. */
+void stamp_slot_free(struct stamp_env *env, struct stamp_slot *slot);
+
+/* ---- scratch.c ---- */
+bool scratch_quota_usable(int dirfd);
+int scratch_make_tmpfs(uid_t uid_base, uint64_t bytes, uint64_t inodes, struct err *err); /* detached mount */
+int scratch_resize_tmpfs(int mount, uint64_t bytes, uint64_t inodes, struct err *err);
+int scratch_make_quota(int slots, unsigned number, unsigned generation, uint64_t bytes, uint64_t inodes,
+	struct err *err); /* directory fd */
+int scratch_resize_quota(int dirfd, unsigned number, uint64_t bytes, uint64_t inodes, struct err *err);
+int scratch_fill(int dirfd, const struct stamp_slot *slot, struct err *err);
+/* scratch_remove_tree - remove name beneath dirfd, whatever its depth, without following links. */
+int scratch_remove_tree(int dirfd, const char *name, struct err *err);
+
+/* ---- overlay.c ---- */
+int overlay_make(const char *lowers, const char *upper, const char *work, bool read_only, struct err *err);
+int overlay_attach_lower(const char *source, const char *target, int userns, bool *ret_idmapped, struct err *err);
+int overlay_userns(uid_t inside, uid_t outside, unsigned count, struct err *err);

@@ -1,0 +1,17 @@
+/* What the files of the store share: the opened directories and the secret. Not for other folders. */
+#pragma once
+
+#include "layers/store.h"
+
+#define STORE_SECRET_LEN 32
+
+struct store {
+	char *path;
+	int fd;		/* the state directory */
+	int blobs;	/* the worker's */
+	int blobs_tmp;	/* the worker's */
+	int layers;	/* root's, anyone may pass through */
+	int layers_tmp; /* root's alone */
+	int images;	/* root's, anyone may read */
+	uint8_t secret[STORE_SECRET_LEN];
+};

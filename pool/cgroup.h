@@ -1,0 +1,65 @@
+/*
+ * The nursery's side of cgroups: finding a usable tree, and making and removing the slots' leaves in it.
+ *
+ *   v2:      ROOT/petri/jobs/slot-N, controllers enabled on the way down
+ *   hybrid:  the same path in the v2 tree (kill, events, CPU time), and petri/slot-N in each v1 hierarchy
+ *
+ * ROOT is the hierarchy's root as this process sees it. petri's own processes stay outside `jobs`, which has a low
+ * CPU weight, so that jobs never starve the worker's loop.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "pool/leaf.h"
+
+enum v1_controller {
+	V1_MEMORY,
+	V1_CPU,
+	V1_PIDS,
+	V1_BLKIO,
+	V1_CPUSET,
+	V1_MAX
+};
+
+struct cgroup_tree {
+	enum pool_driver driver;
+	int unified;        /* ROOT/petri/jobs of the v2 tree */
+	int v1[V1_MAX];     /* ROOT/petri of each hierarchy, -1 where there is none */
+	int root;           /* ROOT of the v2 tree, to take petri/ away again */
+	int v1_root[V1_MAX];
+};
+
+struct cgroup_leaf {
+	int dir;           /* the leaf in the v2 tree: for CLONE_INTO_CGROUP */
+	int v1[V1_MAX];    /* its directories in the v1 hierarchies */
+	int procs[V1_MAX]; /* their cgroup.procs, kept open for attaching */
+};
+
+/*
+ * cgroup_tree_open - find the mounts in /proc/self/mountinfo, choose the driver by what is there, and make petri's
+ * own groups. Return: 0; -ENOENT/-EACCES/… with a message that says what is missing and how to give it.
+ * @readonly: only look (doctor): nothing is made, and unified/v1 may stay -1.
+ */
+int cgroup_tree_open(struct cgroup_tree *tree, bool readonly, struct err *err);
+/* cgroup_tree_close - close, and remove petri's groups if nobody else has leaves in them. */
+void cgroup_tree_close(struct cgroup_tree *tree);
+
+/*
+ * cgroup_leaf_make - make leaf `slot-NUMBER` (a left-over one is killed and removed first).
+ * @ret_fds, @ret_knobs: the worker's knobs in the order of the bits; the caller owns the fds.
+ */
+int cgroup_leaf_make(struct cgroup_tree *tree, unsigned number, struct cgroup_leaf *ret, int ret_fds[KNOB_MAX],
+	uint32_t *ret_knobs, struct err *err);
+/* cgroup_leaf_attach - move a fresh process into the v1 leaves, and with @unified into the v2 one, unless it was born
+ * there. */
+int cgroup_leaf_attach(const struct cgroup_leaf *leaf, pid_t pid, bool unified, struct err *err);
+void cgroup_leaf_close(struct cgroup_leaf *leaf);
+/* cgroup_leaf_remove - kill what is in slot-NUMBER, wait up to 2 s for it to be empty, and remove it everywhere.
+ * Return: 0 (also when there was none), -EBUSY. */
+int cgroup_leaf_remove(struct cgroup_tree *tree, unsigned number, struct err *err);
+/* cgroup_leaf_kill - SIGKILL everything in slot-NUMBER; for the nursery's own emergencies. */
+void cgroup_leaf_kill(struct cgroup_tree *tree, unsigned number);

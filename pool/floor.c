@@ -1,0 +1,71 @@
+/*
+ * The fixed filter that lies beneath every policy, whatever BPF the policy brings: no foreign system call ABIs, no
+ * io_uring, no keyrings, no bpf, no clone3 (whose flags no filter can see), and in the shared network namespace no way
+ * to a socket. Runs in the zygote's init before it forks; async-signal-safe.
+ *
+ * A refused call answers SECCOMP_RET_USER_NOTIF although this filter has no listener: the kernel then fails it with
+ * ENOSYS (seccomp_do_user_notification(), kernel/seccomp.c). RET_ERRNO would do the same, but takes precedence over a
+ * policy's own USER_NOTIF, and a policy that calls bpf(2) a violation would never get to report it. On a tie the filter
+ * installed last, the policy's, is the one that notifies. petri never answers a notification with "continue".
+ */
+#include "pool/zygote.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+
+#include "base/cleanup.h"
+#include "base/sys.h"
+
+#if defined(__x86_64__)
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#else
+#error "petri knows the system calls of x86-64 and aarch64 only"
+#endif
+
+#define X32_BIT 0x40000000u
+#define RET_NOSYS (SECCOMP_RET_ERRNO | ENOSYS)
+
+static void add(struct sock_filter *insns, unsigned cap, unsigned *n, struct sock_filter insn)
+{
+	if (*n < cap)
+		insns[(*n)++] = insn;
+}
+
+unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets)
+{
+	static const unsigned always[] = {SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_keyctl,
+		SYS_add_key, SYS_request_key, SYS_bpf, SYS_clone3};
+	static const unsigned without_sockets[] = {SYS_socket, SYS_socketpair};
+	unsigned n = 0;
+	add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)));
+	add(insns, cap, &n, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 1, 0));
+	add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, RET_NOSYS));
+	add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
+#if defined(__x86_64__)
+	add(insns, cap, &n, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, X32_BIT, 0, 1));
+	add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, RET_NOSYS));
+#endif
+	for (size_t i = 0; i < ARRAY_SIZE(always); i++) {
+		add(insns, cap, &n, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, always[i], 0, 1));
+		add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF));
+	}
+	for (size_t i = 0; !sockets && i < ARRAY_SIZE(without_sockets); i++) {
+		add(insns, cap, &n, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, without_sockets[i], 0, 1));
+		add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF));
+	}
+	add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+	return n;
+}
+
+int floor_install(bool sockets)
+{
+	struct sock_filter insns[64];
+	struct sock_fprog program = {.filter = insns};
+	program.len = (unsigned short)floor_build(insns, ARRAY_SIZE(insns), sockets);
+	return sys_seccomp(SECCOMP_SET_MODE_FILTER, 0, &program);
+}

@@ -1,0 +1,45 @@
+/*
+ * The nursery: forks zygotes, and is the only process that mounts, makes cgroups and sets quotas. Root, static,
+ * single-threaded; it never blocks for more than about a millisecond, and what may take longer runs in a throw-away
+ * child. How a root is stamped is not its business: it calls struct nursery_stamper.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "pool/wire.h"
+
+/* What the pool needs of the layers. All run in the nursery; `slot` is the stamper's own per-slot state. */
+struct nursery_stamper {
+	void *env;
+	/* Prepare slot number `number`; *ret is its state. */
+	int (*slot_init)(void *env, unsigned number, uid_t uid_base, void **ret, struct err *err);
+	/* Make the root: *ret_root and *ret_usr (or -1) stay the stamper's. *ret_step: enum pool_step. */
+	int (*make)(void *env, void *slot, const struct wire_plan *plan, int *ret_root, int *ret_usr, unsigned *ret_step,
+		struct err *err);
+	int (*resize)(void *env, void *slot, uint64_t bytes, uint64_t inodes, struct err *err);
+	/* True when letting go may take more than about 100 µs. */
+	bool (*slow_to_clean)(void *env, void *slot);
+	/* Let go of the mounts (nursery and helper), then delete what was written (helper only, when slow). */
+	void (*detach)(void *env, void *slot);
+	int (*clean)(void *env, void *slot, struct err *err);
+	void (*slot_free)(void *env, void *slot);
+	/* Fill in what the worker is told of the host. */
+	void (*describe)(void *env, struct wire_host *host);
+};
+
+struct nursery_config {
+	int worker;    /* SOCK_SEQPACKET to the worker; end of file ends the nursery */
+	int lock_dir;  /* directory of the host-wide slot locks */
+	unsigned nslots;
+	struct wire_host host; /* devices, filled by the caller */
+};
+
+struct cgroup_tree;
+
+/* nursery_run - serve until the worker's socket closes or SIGTERM; then kill and remove all slots. Return: 0, -errno. */
+int nursery_run(const struct nursery_config *config, const struct nursery_stamper *stamper, struct cgroup_tree *tree,
+	struct err *err);

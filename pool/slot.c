@@ -1,0 +1,354 @@
+/*
+ * Slots; petri-nursery.
+ *
+ *   EMPTY ──STAMP──▶ ZYGOTE ──its init is reaped──▶ ENDED ──STAMP──▶ [CLEANING ──▶] EMPTY …
+ *                       └──STAMP (killed first)──▶ DYING ──reaped──▶ [CLEANING ──▶] EMPTY …
+ *
+ * Slot numbers are host-wide: each is taken with an OFD lock, and leaf name, uid range and project id derive from it.
+ */
+#include "pool/slot.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "pool/zygote.h"
+
+#define STALE_CACHE_BYTES (512u << 10)
+
+static void tell(struct nursery *n, struct slot *s, unsigned type, unsigned step, int error, int *fds, size_t nfds)
+{
+	struct wire_msg msg = {.type = type, .slot = s->index, .seq = s->seq, .error = error, .step = step};
+	(void)fd_send(n->config->worker, &msg, sizeof(msg), fds, nfds);
+}
+
+/* ---- taking a number ---- */
+static int take_number(struct nursery *n, unsigned number)
+{
+	char name[32];
+	(void)snprintf(name, sizeof(name), "slot-%u", number);
+	_cleanup_close_ int fd = openat(n->config->lock_dir, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -errno;
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	if (fcntl(fd, F_OFD_SETLK, &lock) < 0)
+		return -errno;
+	return TAKE_FD(fd);
+}
+
+static int make_leaf(struct nursery *n, struct slot *s, struct err *err)
+{
+	int fds[KNOB_MAX];
+	uint32_t knobs = 0;
+	cgroup_leaf_close(&s->leaf);
+	int r = cgroup_leaf_make(n->tree, s->number, &s->leaf, fds, &knobs, err);
+	if (r < 0)
+		return r;
+	size_t nfds = (size_t)__builtin_popcount(knobs);
+	struct wire_msg msg = {.type = WIRE_LEAF, .slot = s->index,
+		.leaf = {.knobs = knobs, .number = s->number, .uid_base = POOL_UID_BASE + s->number * POOL_UID_COUNT}};
+	r = fd_send(n->config->worker, &msg, sizeof(msg), fds, nfds);
+	if (knobs & (1u << KNOB_MEMORY_PEAK)) {
+		int peak = fds[__builtin_popcount(knobs & ((1u << KNOB_MEMORY_PEAK) - 1))];
+		n->peak_resets = pwrite(peak, "0", 1, 0) > 0;
+	}
+	fd_close_many(fds, nfds);
+	s->used = false;
+	return r < 0 ? err_set(err, r, "send a leaf to the worker") : 0;
+}
+
+int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct err *err)
+{
+	struct slot *s = &n->slots[index];
+	*s = (struct slot){.index = index, .lock = -1, .init_pidfd = -1, .mount_ns = -1, .root = -1, .leaf = {.dir = -1}};
+	for (size_t i = 0; i < V1_MAX; i++)
+		s->leaf.v1[i] = s->leaf.procs[i] = -1;
+	unsigned number = first_number;
+	for (; number < POOL_NUMBERS_MAX; number++) {
+		s->lock = take_number(n, number);
+		if (s->lock >= 0)
+			break;
+		if (s->lock != -EAGAIN && s->lock != -EACCES)
+			return err_set(err, s->lock, "lock slot %u", number);
+	}
+	if (s->lock < 0)
+		return err_say(err, EBUSY, "all %d slot numbers of this machine are taken", POOL_NUMBERS_MAX);
+	s->number = number;
+	int r = n->stamper->slot_init(n->stamper->env, number, POOL_UID_BASE + number * POOL_UID_COUNT, &s->stamp, err);
+	if (r == 0)
+		r = make_leaf(n, s, err);
+	return r < 0 ? err_wrap(err, "slot %u", number) : (int)number;
+}
+
+void slot_sweep(struct nursery *n)
+{
+	int fd = openat(n->tree->unified, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_closedir_ DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	unsigned number;
+	char end;
+	for (struct dirent *e; dir && (e = readdir(dir));) {
+		if (sscanf(e->d_name, "slot-%u%c", &number, &end) != 1 || number >= POOL_NUMBERS_MAX)
+			continue;
+		_cleanup_close_ int lock = take_number(n, number);
+		if (lock >= 0) /* ours and other workers' are locked */
+			(void)cgroup_leaf_remove(n->tree, number, NULL);
+	}
+}
+
+/* ---- making a zygote ---- */
+static int write_map(pid_t pid, const char *which, uid_t base)
+{
+	char path[48], line[48];
+	(void)snprintf(path, sizeof(path), "/proc/%d/%s", pid, which);
+	(void)snprintf(line, sizeof(line), "0 %u %u\n", base, POOL_UID_COUNT);
+	return fd_put(AT_FDCWD, path, line);
+}
+
+static int introduce(struct nursery *n, struct slot *s, unsigned *step, struct err *err)
+{
+	uid_t base = POOL_UID_BASE + s->number * POOL_UID_COUNT;
+	*step = STEP_IDS;
+	int r = write_map(s->init, "uid_map", base);
+	if (r == 0)
+		r = write_map(s->init, "gid_map", base);
+	if (r < 0)
+		return err_set(err, r, "map the ids of slot %u", s->number);
+	*step = STEP_ATTACH;
+	r = cgroup_leaf_attach(&s->leaf, s->init, n->attach_unified, err);
+	if (r < 0)
+		return r;
+	char path[48];
+	(void)snprintf(path, sizeof(path), "/proc/%d/ns/mnt", s->init);
+	s->mount_ns = open(path, O_RDONLY | O_CLOEXEC);
+	return 0;
+}
+
+static int make_zygote(struct nursery *n, struct slot *s, unsigned *step, struct err *err)
+{
+	const struct policy_slot *policy = &n->policies[s->plan.policy];
+	int usr = -1, control[2], go[2];
+	*step = STEP_SCRATCH;
+	int r = n->stamper->make(n->stamper->env, s->stamp, &s->plan, &s->root, &usr, step, err);
+	if (r < 0)
+		return r;
+	*step = STEP_CLONE;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) < 0)
+		return err_set(err, errno, "make a control socket");
+	_cleanup_close_ int mine = control[0], theirs = control[1];
+	(void)theirs;
+	if (pipe2(go, O_CLOEXEC) < 0) {
+		r = err_set(err, errno, "make a pipe");
+		(void)close(theirs);
+		return r;
+	}
+	struct zygote_spec spec = {.leaf = n->attach_unified ? -1 : s->leaf.dir, .control = theirs, .go = go[0], .root = s->root, .usr = usr,
+		.network = s->plan.network, .filter = policy->insns, .filter_len = policy->len,
+		.listener = policy->listener, .early = policy->early};
+	s->init = zygote_clone(&spec, &s->init_pidfd);
+	(void)close(go[0]);
+	(void)close(theirs);
+	if (s->init < 0) {
+		r = err_set(err, s->init, "clone the zygote");
+		s->init = 0;
+		(void)close(go[1]);
+		return r;
+	}
+	s->state = SLOT_ZYGOTE;
+	s->used = true;
+	r = introduce(n, s, step, err);
+	if (r == 0 && write(go[1], "g", 1) != 1) {
+		r = err_set(err, errno, "start the zygote");
+		/* Dead before it could begin: born into a group whose kill count differs from that of the nursery's own group,
+		 * see leaf_kill(). Leaves are new whenever they were killed, so it is our own group that was killed once. */
+		n->attach_unified |= r == -EPIPE;
+	}
+	(void)close(go[1]);
+	if (r < 0)
+		return r;
+	int fds[3] = {mine, s->init_pidfd, s->root};
+	tell(n, s, WIRE_READY, 0, 0, fds, 3);
+	return 0;
+}
+
+static int check_plan(const struct nursery *n, const struct wire_plan *p, struct err *err)
+{
+	if (p->nlayers > POOL_LAYERS_MAX || p->network >= POOL_NET_MAX || p->policy >= POOL_POLICIES_MAX)
+		return err_set(err, EINVAL, "plan");
+	const struct policy_slot *policy = &n->policies[p->policy];
+	if (!policy->insns)
+		return err_set(err, ENOENT, "policy %u", p->policy);
+	/* The floor refuses sockets in the shared namespace whatever the filter says; this only says so early. */
+	if (policy->sockets && p->network == POOL_NET_SHARED)
+		return err_set(err, EPERM, "a policy with sockets in the shared network namespace");
+	return 0;
+}
+
+static void clean(struct nursery *n, struct slot *s);
+
+static void advance(struct nursery *n, struct slot *s)
+{
+	if (s->state != SLOT_EMPTY || !s->pending)
+		return;
+	struct err err = ERR_INIT;
+	unsigned step = STEP_PLAN;
+	s->pending = false;
+	int r = check_plan(n, &s->plan, &err);
+	if (r == 0 && ((s->used && !n->peak_resets) || s->plan.fresh_leaf)) {
+		step = STEP_LEAF;
+		r = make_leaf(n, s, &err);
+	}
+	if (r == 0)
+		r = make_zygote(n, s, &step, &err);
+	if (r == 0)
+		return;
+	log_write(LOG_WARN_, "nursery: slot=%u step=\"%s\" error=\"%s\"", s->number, pool_step_name(step), err_msg(&err));
+	tell(n, s, WIRE_FAILED, step, r, NULL, 0);
+	if (s->init > 0)
+		slot_kill(n, s);
+	else
+		s->state = SLOT_ENDED;
+}
+
+/* ---- from one job to the next ---- */
+static void drop_cache(struct slot *s)
+{
+	/* What the job read first stays charged to its leaf, and would be part of the next job's peak. */
+	uint64_t now = 0;
+	int v1 = s->leaf.v1[V1_MEMORY];
+	_cleanup_close_ int fd =
+		openat(v1 >= 0 ? v1 : s->leaf.dir, v1 >= 0 ? "memory.usage_in_bytes" : "memory.current", O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || fd_pread_u64(fd, &now) < 0 || now < STALE_CACHE_BYTES)
+		return;
+	char text[32];
+	(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)now);
+	(void)fd_put(v1 >= 0 ? v1 : s->leaf.dir, v1 >= 0 ? "memory.force_empty" : "memory.reclaim", v1 >= 0 ? "0" : text);
+}
+
+static void become_empty(struct nursery *n, struct slot *s)
+{
+	s->state = SLOT_EMPTY;
+	advance(n, s);
+}
+
+static void clean(struct nursery *n, struct slot *s)
+{
+	bool slow = n->stamper->slow_to_clean(n->stamper->env, s->stamp);
+	pid_t helper = 0;
+	if (slow) {
+		/* The child holds copies of the fds: the last reference, and with it the work, is dropped there. */
+		helper = fork();
+		if (helper == 0) {
+			struct err err = ERR_INIT;
+			int mount_ns = s->mount_ns;
+			cleanup_close(&mount_ns);
+			n->stamper->detach(n->stamper->env, s->stamp);
+			int r = n->stamper->clean(n->stamper->env, s->stamp, &err);
+			if (r == 0)
+				drop_cache(s);
+			else
+				log_write(LOG_ERROR_, "nursery: slot=%u cannot clean: error=\"%s\"", s->number, err_msg(&err));
+			_exit(r == 0 ? 0 : 1);
+		}
+	}
+	cleanup_close(&s->mount_ns);
+	n->stamper->detach(n->stamper->env, s->stamp);
+	s->root = -1;
+	if (slow && helper > 0) {
+		s->helper = helper;
+		s->state = SLOT_CLEANING;
+		return;
+	}
+	if (slow)
+		(void)n->stamper->clean(n->stamper->env, s->stamp, NULL); /* no fork: slower, but clean */
+	drop_cache(s);
+	become_empty(n, s);
+}
+
+void slot_kill(struct nursery *n, struct slot *s)
+{
+	if (s->state != SLOT_ZYGOTE)
+		return;
+	/* The end of a pid namespace's init is the end of all in it. Not by cgroup.kill, which would cost the leaf. */
+	(void)sys_pidfd_send_signal(s->init_pidfd, SIGKILL);
+	s->state = SLOT_DYING;
+}
+
+void slot_stamp(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan)
+{
+	if (s->state == SLOT_RETIRED)
+		return;
+	s->seq = seq;
+	s->plan = *plan;
+	s->pending = true;
+	if (s->state == SLOT_ENDED)
+		clean(n, s);
+	else
+		slot_kill(n, s);
+	advance(n, s);
+}
+
+void slot_resize(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan)
+{
+	struct err err = ERR_INIT;
+	int r = -ESTALE;
+	if (s->state == SLOT_ZYGOTE && s->seq == seq)
+		r = n->stamper->resize(n->stamper->env, s->stamp, plan->disk_bytes, plan->disk_inodes, &err);
+	if (r < 0)
+		log_write(LOG_WARN_, "nursery: slot=%u cannot resize: error=\"%s\"", s->number, err_msg(&err));
+	struct wire_msg msg = {.type = WIRE_RESIZED, .slot = s->index, .seq = seq, .error = r};
+	(void)fd_send(n->config->worker, &msg, sizeof(msg), NULL, 0);
+}
+
+void slot_serve_open(struct nursery *n, struct slot *s, int sock)
+{
+	if (s->root < 0)
+		return; /* the worker sees the socket close */
+	pid_t pid = fork();
+	if (pid == 0)
+		open_serve(sock, s->root, POOL_UID_BASE + s->number * POOL_UID_COUNT + POOL_JOB_UID);
+	if (pid < 0)
+		log_write(LOG_WARN_, "nursery: slot=%u cannot fork a collect helper: errno=%d", s->number, errno);
+}
+
+void slot_reaped(struct nursery *n, struct slot *s, pid_t pid, int status)
+{
+	if (pid == s->helper) {
+		s->helper = 0;
+		if (status != 0) {
+			s->state = SLOT_RETIRED;
+			tell(n, s, WIRE_FAILED, STEP_HELPER, -EIO, NULL, 0);
+			return;
+		}
+		become_empty(n, s);
+		return;
+	}
+	s->init = 0;
+	cleanup_close(&s->init_pidfd);
+	if (s->pending)
+		clean(n, s);
+	else
+		s->state = SLOT_ENDED;
+}
+
+void slot_close(struct nursery *n, struct slot *s)
+{
+	struct err err = ERR_INIT;
+	cleanup_close(&s->mount_ns);
+	if (s->stamp)
+		n->stamper->slot_free(n->stamper->env, s->stamp);
+	s->stamp = NULL;
+	cgroup_leaf_close(&s->leaf);
+	if (s->lock >= 0 && cgroup_leaf_remove(n->tree, s->number, &err) < 0)
+		log_write(LOG_WARN_, "nursery: slot=%u error=\"%s\", ignoring", s->number, err_msg(&err));
+	cleanup_close(&s->lock);
+}

@@ -1,0 +1,65 @@
+/* A slot in the nursery: the reusable seat of a zygote, and the steps from one job to the next. */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "pool/cgroup.h"
+#include "pool/nursery.h"
+#include "pool/steps.h"
+
+enum slot_state {
+	SLOT_EMPTY,   /* leaf and scratch are clean; a zygote can be made */
+	SLOT_ZYGOTE,  /* a zygote lives, waiting or running its job */
+	SLOT_DYING,   /* killed; its init is still to be reaped */
+	SLOT_ENDED,   /* no process is left; what the job wrote is kept for WIRE_OPEN until the next STAMP */
+	SLOT_CLEANING,/* a helper deletes what the job wrote */
+	SLOT_RETIRED, /* would not empty; never used again */
+};
+
+struct policy_slot {
+	struct sock_filter *insns;
+	unsigned short len;
+	bool listener, early, sockets;
+};
+
+struct nursery {
+	const struct nursery_config *config;
+	const struct nursery_stamper *stamper;
+	struct cgroup_tree *tree;
+	struct policy_slot policies[POOL_POLICIES_MAX];
+	bool attach_unified; /* zygotes cannot be born in their leaf here; see make_zygote() */
+	bool peak_resets; /* memory.peak can be set back: leaves are reused */
+	struct slot *slots;
+	unsigned nslots;
+};
+
+struct slot {
+	unsigned index, number;
+	int lock;
+	void *stamp;
+	struct cgroup_leaf leaf;
+	enum slot_state state;
+	bool used; /* a zygote lived in the leaf since it was made */
+	pid_t init, helper;
+	int init_pidfd;
+	int mount_ns; /* held so that tearing it down is not part of the job's death */
+	int root;     /* the stamper's; for WIRE_OPEN */
+	bool pending; /* a STAMP waits for the slot to be empty */
+	uint32_t seq;
+	struct wire_plan plan;
+};
+
+int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct err *err);
+/* slot_sweep - remove the leaves that crashed owners of other numbers left: those whose lock is free. */
+void slot_sweep(struct nursery *n);
+void slot_stamp(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan);
+void slot_resize(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan);
+void slot_serve_open(struct nursery *n, struct slot *s, int sock);
+/* slot_reaped - one of its processes was reaped. */
+void slot_reaped(struct nursery *n, struct slot *s, pid_t pid, int status);
+void slot_kill(struct nursery *n, struct slot *s);
+void slot_close(struct nursery *n, struct slot *s);
+
+/* open_serve - in a forked helper: answer struct open_request until the socket closes. Never returns. */
+_Noreturn void open_serve(int sock, int root, uid_t host_uid);

@@ -1,0 +1,161 @@
+/*
+ * The wire between worker and nursery: fixed-size binary messages over a SOCK_SEQPACKET pair, with fds beside
+ * them. No JSON, no paths: layers are named by their 128-bit ids, policies by a small index. Both ends are built
+ * together, so the layout is the compiler's. The nursery checks every field, for the worker is the process that
+ * parses hostile input.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define POOL_SLOTS_MAX 512
+#define POOL_POLICIES_MAX 32
+#define POOL_LAYERS_MAX 64
+#define POOL_DEVICES_MAX 4
+
+/* Ids of a slot: host ids POOL_UID_BASE + number * 65536 are 0…65535 inside. The store's range lies below. */
+#define POOL_UID_BASE 0x70010000u
+#define POOL_UID_COUNT 65536u
+#define POOL_NUMBERS_MAX 4000
+#define POOL_JOB_UID 1000u    /* the job's user and group, inside */
+#define POOL_INIT_UID 65533u  /* the zygote's init, inside: another user than the job's */
+
+enum wire_type {
+	/* worker → nursery */
+	WIRE_POLICY = 1, /* + sealed memfd: a BPF program under an index */
+	WIRE_STAMP,      /* make a zygote for a plan in a slot; whatever the slot held is killed and scrubbed first */
+	WIRE_RESIZE,     /* other disk limits for a ready zygote */
+	WIRE_OPEN,       /* + socket: a helper with the slot's credentials serves struct open_request on it */
+	WIRE_RETIRE,     /* give the slot up: it would not empty */
+	/* nursery → worker */
+	WIRE_HELLO,      /* what this host can do: struct wire_host */
+	WIRE_LEAF,       /* + knob fds, in the order of `knobs`: the slot's leaf was made (again) */
+	WIRE_READY,      /* + control socket, pidfd of the init, root (O_PATH): a zygote was made */
+	WIRE_FAILED,     /* no zygote: step and error say why */
+	WIRE_RESIZED,
+};
+
+enum pool_network {
+	POOL_NET_SHARED,   /* the nursery's empty namespace with its loopback down; only under filters without sockets */
+	POOL_NET_PRIVATE,  /* a fresh namespace, loopback down */
+	POOL_NET_LOOPBACK, /* a fresh namespace, loopback up */
+	POOL_NET_MAX
+};
+
+struct wire_plan {
+	uint8_t layers[POOL_LAYERS_MAX][16]; /* lowest first */
+	uint32_t nlayers;
+	uint32_t network; /* enum pool_network */
+	uint32_t policy;  /* index */
+	uint32_t host_usr; /* show the machine's /usr at /usr */
+	uint32_t fresh_leaf; /* replace the leaf first: it holds what cannot be set back */
+	uint64_t disk_bytes, disk_inodes;
+};
+
+enum pool_driver {
+	POOL_DRIVER_V2,
+	POOL_DRIVER_HYBRID,
+	POOL_DRIVER_MAX
+};
+
+enum pool_scratch {
+	POOL_SCRATCH_TMPFS,
+	POOL_SCRATCH_QUOTA,
+	POOL_SCRATCH_MAX
+};
+
+struct wire_host {
+	uint32_t driver;  /* enum pool_driver */
+	uint32_t scratch; /* enum pool_scratch */
+	uint32_t knobs;   /* bit per enum knob (pool/leaf.h) that a leaf has here */
+	uint32_t layers_idmapped, usr_idmapped;
+	uint32_t nslots;
+	uint32_t ndevices; /* whole disks that jobs can cause I/O on */
+	struct {
+		uint32_t major, minor;
+	} devices[POOL_DEVICES_MAX];
+};
+
+struct wire_policy {
+	uint32_t index;
+	uint32_t len;      /* instructions */
+	uint32_t listener; /* install with SECCOMP_FILTER_FLAG_NEW_LISTENER */
+	uint32_t early;    /* may be installed before the job is known */
+	uint32_t sockets;  /* not to be used with POOL_NET_SHARED */
+};
+
+struct wire_leaf {
+	uint32_t knobs; /* which fds follow */
+	uint32_t number; /* the slot's host-wide number */
+	uint32_t uid_base;
+};
+
+struct wire_msg {
+	uint32_t type;
+	uint32_t slot; /* index in this nursery */
+	uint32_t seq;  /* of the STAMP that READY and FAILED answer */
+	int32_t error; /* -errno */
+	uint32_t step; /* enum pool_step */
+	int32_t index; /* detail of the step */
+	union {
+		struct wire_plan plan;
+		struct wire_host host;
+		struct wire_policy policy;
+		struct wire_leaf leaf;
+	};
+};
+
+/* ---- on a zygote's control socket (worker ↔ the zygote's init and child) ---- */
+enum zygote_msg_type {
+	ZYGOTE_HELLO = 1, /* + page, stdin (write), stdout (read), stderr (read), [listener] */
+	ZYGOTE_LISTENER,  /* + listener: only where the filter is installed late */
+	ZYGOTE_EXIT,      /* the job's first process ended; page->wait_status says how */
+	ZYGOTE_FAILED,    /* set-up failed: step, error */
+};
+
+struct zygote_msg {
+	uint32_t type;
+	uint32_t step;
+	int32_t error;
+	int32_t index;
+};
+
+/*
+ * The page that init, child and worker share (a memfd; the worker maps it read-only). The child's mapping ends
+ * with its exec, and init runs as another user without being dumpable, so no job can write here.
+ */
+struct zygote_page {
+	uint64_t exec_ns;    /* CLOCK_MONOTONIC just before execve; 0 when it did not come to that */
+	uint64_t exit_ns;    /* when init saw the end */
+	int32_t wait_status; /* wait(2) status of the job's first process */
+	uint32_t step;       /* why the launch failed; 0 when it did not */
+	int32_t error;       /* errno of the step */
+	int32_t index;       /* which pack entry, rlimit … */
+	int32_t fd_stdin, fd_stdout, fd_stderr, fd_listener; /* between child and init */
+};
+
+/* ---- a job's dispatch: one datagram to the zygote's child ---- */
+#define DISPATCH_INLINE_MAX (60u << 10) /* strings up to here travel in the datagram, beyond in a sealed memfd */
+#define DISPATCH_STRINGS_MAX (1u << 20)
+#define DISPATCH_MAGIC 0x50444a31u
+#define DISPATCH_ARGS_MEMFD 1u
+
+struct dispatch {
+	uint32_t magic;
+	uint32_t flags;
+	uint32_t argc, envc;
+	uint32_t strings_len; /* argv strings, env strings, cwd: each NUL-terminated, in this order */
+	uint32_t npacks;      /* pack fds, first among the fds after the strings' memfd; blobs follow */
+	uint64_t open_files, stack_bytes, file_bytes;
+};
+
+/* ---- WIRE_OPEN's socket: worker ↔ helper ---- */
+struct open_request {
+	uint32_t directory;  /* a directory (to commit) instead of a regular file */
+	char path[4096];     /* in the sandbox, absolute, NUL-terminated */
+};
+struct open_reply {
+	int32_t error;       /* -errno; else the fd comes beside */
+	uint32_t not_regular;
+	uint64_t size;
+};
