@@ -33,7 +33,7 @@ struct relay {
 };
 
 struct run_command {
-	const char *state, *result_path;
+	const char *state, *result_path, *policies;
 	char *json; /* --job */
 	size_t json_len;
 	int stdin_fd, result_fd;
@@ -52,7 +52,7 @@ static void usage(void)
 {
 	(void)puts("petri run [--image N] [--layer ID]... [--policy P] [LIMITS] [--stdin FILE] [--file DEST=SRC]...\n"
 		   "          [--collect PATH]... [--commit DIR] [--env K=V]... [--cwd DIR] [--network none|loopback]\n"
-		   "          [--result FILE|-] [--state DIR] [--scratch auto|tmpfs] [--] ARGV...\n"
+		   "          [--result FILE|-] [--state DIR] [--scratch auto|tmpfs] [--policies DIR] [--] ARGV...\n"
 		   "petri run --job JOB.json|-\n\n"
 		   "Runs one program in a sandbox. Exits with the program's code; 128+N for signal N; 124 cpu or wall limit,\n"
 		   "137 memory, 153 output, 122 disk, 159 violation, 130 cancelled, 125 rejected or internal error,\n"
@@ -217,6 +217,8 @@ static void parse(struct cli *cli, struct run_command *c)
 		}
 		if (cli_option(cli, "--state", &v))
 			c->state = v;
+		else if (cli_option(cli, "--policies", &v))
+			c->policies = v;
 		else if (cli_option(cli, "--result", &v))
 			c->result_path = v;
 		else if (cli_option(cli, "--job", &v))
@@ -412,8 +414,9 @@ static int run_in_worker(const struct worker_fds *fds, void *ctx)
 	c->out = (struct relay){.op = {.fn = on_relay, .data = &c->out}, .fd = STDOUT_FILENO, .stream = &c->ej.result.out, .command = c};
 	c->errs = (struct relay){.op = {.fn = on_relay, .data = &c->errs}, .fd = STDERR_FILENO, .stream = &c->ej.result.errout, .command = c};
 	if (check_job(c) == 0) {
+		const char *const dirs[] = {c->policies ? c->policies : "/etc/petri/policies", NULL};
 		struct engine_config config = {.loop = c->loop, .store = fds->store, .nursery = fds->nursery,
-			.supervisor = fds->supervisor, .name = "run", .warm_image = c->ej.job.image, .warm_policy = c->ej.job.policy,
+			.supervisor = fds->supervisor, .name = "run", .policy_dirs = dirs, .warm_image = c->ej.job.image, .warm_policy = c->ej.job.policy, .one_job = true,
 			.capacity = on_capacity, .fatal = on_fatal, .ctx = c};
 		c->signals = open_signals();
 		c->signal_op = (struct loop_op){.fn = on_signal, .data = c};

@@ -72,13 +72,14 @@ void seat_release(struct seat *seat)
 {
 	struct engine *engine = seat->engine;
 	seat->run = NULL;
-	if (seat->state == SEAT_RETIRED)
+	if (seat->state == SEAT_RETIRED || engine->config.one_job)
 		return;
 	/* The same plan again: the next job is most likely of the same kind. Layers of one submission are not. */
 	struct wire_plan plan = seat->plan;
 	if (plan.nlayers > 1 && engine->have_warm)
 		plan = engine->warm_plan;
-	plan.fresh_leaf = seat->leaf.killed;
+	leaf_relax(&seat->leaf, &seat->last_usage);
+	plan.fresh_leaf = leaf_is_spent(&seat->leaf, &seat->last_usage);
 	seat_stamp(seat, &plan);
 }
 

@@ -43,7 +43,7 @@ struct engine_config {
 	/* What idle slots are made for until jobs teach better. NULL image: host. */
 	const char *warm_image, *warm_policy;
 	const struct job_limits *max_limits; /* or NULL */
-	uint32_t allow_unenforced;           /* reserved; 0 */
+	bool one_job; /* nothing follows the first job: its slot is not made ready again */
 	/* More jobs can be started, or fewer. */
 	void (*capacity)(void *ctx);
 	/* The nursery is gone or cannot make slots: nothing can run any more. */

@@ -50,6 +50,7 @@ struct seat { /* a slot, from the worker's side */
 	bool got_ready, got_hello;
 	struct zygote_ref *zygote;
 	struct run *run;      /* the job that runs here, or waits for this seat's stamp */
+	struct leaf_usage last_usage;
 	uint64_t disk_base;   /* bytes that petri's own directories take in a fresh scratch */
 	unsigned failures;    /* in a row */
 	struct loop_timer retry;

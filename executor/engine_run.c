@@ -350,6 +350,7 @@ static void measure(struct run *run)
 		(void)poll(NULL, 0, 0);
 		u.oom_kills = leaf_oom_kills(&run->seat->leaf);
 	}
+	run->seat->last_usage = u;
 	*out = (struct usage){.cpu_user_us = u.cpu_user_us, .cpu_system_us = u.cpu_system_us,
 		.memory_peak_bytes = u.memory_peak_bytes, .pids_peak = u.pids_peak, .pids_limit_hits = u.pids_limit_hits,
 		.io_read_bytes = u.io_read_bytes, .io_write_bytes = u.io_write_bytes, .throttled_us = u.throttled_us,

@@ -72,7 +72,7 @@ struct entry *entry_new(struct queue *queue, const redisReply *packed, bool *ret
 		entry_free(entry);
 		return NULL;
 	}
-	strcpy(entry->entry_id, id->str);
+	memcpy(entry->entry_id, id->str, strlen(id->str) + 1);
 	entry->pub = (struct queue_entry){
 		.json = entry->json ? entry->json : "",
 		.json_len = entry->json ? job->len : 0,

@@ -74,9 +74,9 @@ static void accept_entry(struct queue *queue, const redisReply *packed)
 		outbox_bury(entry);
 	else if (queue->want == 0 || (queue->isolated && queue->isolated != entry))
 		queue_release(queue, &entry->pub);
-	else if (entry->pub.attempt > 1) {
-		queue->isolated = entry;
-	} else
+	else if (entry->pub.attempt > 1)
+		queue->isolated = entry; /* fetch_kick() follows, and sees to it */
+	else
 		emit(entry);
 }
 
@@ -151,8 +151,10 @@ static void fetched(void *data, const redisReply *reply)
 static void claimed(void *data, const redisReply *reply)
 {
 	struct queue *queue = data;
-	if (!settle(queue, reply, "claim"))
+	if (!settle(queue, reply, "claim")) {
+		queue->claim_due = true;
 		return;
+	}
 	const redisReply *packed = redis_reply_at(reply, 0);
 	queue->stats.duplicates += (uint64_t)redis_reply_int(redis_reply_at(reply, 1), 0);
 	long long deleted = redis_reply_int(redis_reply_at(reply, 2), 0);
@@ -374,5 +376,5 @@ void fetch_init(struct queue *queue)
 	queue->isolated_due = (struct loop_timer){.fn = on_isolated, .data = queue};
 	queue->fetch_backoff_ms = REDIS_BACKOFF_MIN_MS;
 	for (size_t i = 0; i < ARRAY_SIZE(queue->cursor); i++)
-		strcpy(queue->cursor[i], "~"); /* after every name: begin with the first */
+		memcpy(queue->cursor[i], "~", 2); /* after every name: begin with the first */
 }

@@ -54,16 +54,16 @@ struct queue {
 	struct redis_url url;
 	struct redis_link fetch, commands, channel;
 	struct redis_scripts scripts;
-	bool ready;  /* commands is set up: groups exist, durability was checked */
-	bool failed; /* fatal was reported */
+	bool ready;   /* commands is set up: groups exist, durability was checked */
+	bool failed;  /* fatal was reported */
 	bool stopped; /* queue_stop() */
 	bool closing;
 	bool troubled; /* the trouble was logged */
 	bool config_denied_told;
 
 	char stream[QUEUE_STREAMS][QUEUE_KEY_MAX], tenants[QUEUE_KEY_MAX], bell[QUEUE_KEY_MAX], cancel[QUEUE_KEY_MAX];
-	struct entry *entries; /* all but GONE */
-	size_t nout;	       /* ENTRY_OUT */
+	struct entry *entries;	/* all but GONE */
+	size_t nout;		/* ENTRY_OUT */
 	struct entry *isolated; /* one that was delivered before: it runs alone */
 	struct loop_timer isolated_due;
 	struct queue_stats stats;

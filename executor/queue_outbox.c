@@ -209,8 +209,10 @@ void outbox_bury(struct entry *entry)
 	struct reject reject;
 	(void)snprintf(result.message, sizeof(result.message),
 		"given up after %u attempts: each worker that had the job vanished", entry->pub.attempt - 1);
-	if (job_parse(entry->pub.json, entry->pub.json_len, NULL, &job, &reject) < 0)
-		job_clear(&job), job_init(&job); /* no memory: the result goes out under the ids that are known */
+	if (job_parse(entry->pub.json, entry->pub.json_len, NULL, &job, &reject) < 0) {
+		job_clear(&job); /* no memory: the result goes out under the ids that are known */
+		job_init(&job);
+	}
 	const char *id = entry->id_field ? entry->id_field : job.id[0] ? job.id
 								       : entry->entry_id;
 	log_error("queue: job given up id=\"%s\" attempts=%u last_consumer=\"%s\"", id, entry->pub.attempt - 1,

@@ -110,18 +110,18 @@ int redis_link_send(struct redis_link *link, redis_reply_fn fn, void *data, cons
 static void published(redisAsyncContext *ac, void *reply, void *data)
 {
 	struct redis_link *link = ac->data;
-	redis_reply_fn fn = (redis_reply_fn)(uintptr_t)data;
 	if (link->ac == ac || !reply)
-		fn(link->data, reply);
+		link->published(link->data, reply);
 }
 
 int redis_link_subscribe(struct redis_link *link, redis_reply_fn fn, const char *channel)
 {
 	if (!link->ac)
 		return -ENOTCONN;
+	link->published = fn;
 	const char *argv[] = {"SUBSCRIBE", channel};
 	size_t lens[] = {9, strlen(channel)};
-	if (redisAsyncCommandArgv(link->ac, published, (void *)(uintptr_t)fn, 2, argv, lens) != REDIS_OK)
+	if (redisAsyncCommandArgv(link->ac, published, NULL, 2, argv, lens) != REDIS_OK)
 		return -ENOTCONN;
 	return 0;
 }

@@ -30,6 +30,7 @@ struct redis_link {
 	const struct redis_url *url;
 	const struct redis_link_events *events;
 	void *data; /* the owner's */
+	redis_reply_fn published;
 	redisAsyncContext *ac;
 	bool up;
 	unsigned handshake;  /* replies that must come before up */
@@ -54,5 +55,5 @@ void redis_link_end(struct redis_link *link);
 
 /* redis_link_send - queue one request. @fn: may be NULL. Return: 0, -ENOTCONN or -ENOMEM (fn is then not called). */
 int redis_link_send(struct redis_link *link, redis_reply_fn fn, void *data, const struct redis_args *args);
-/* redis_link_subscribe - fn for every message, and with NULL when the connection ends. */
+/* redis_link_subscribe - fn (the same for every channel) for each message, and NULL when the connection ends. */
 int redis_link_subscribe(struct redis_link *link, redis_reply_fn fn, const char *channel);

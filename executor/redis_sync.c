@@ -73,7 +73,7 @@ static int greet(struct redis_sync *sync, const char *verb, const char *a, const
 		redis_args_str(&args, a);
 	if (b)
 		redis_args_str(&args, b);
-	redisReply *reply;
+	redisReply *reply = NULL;
 	int r = transact(sync, &args, &reply, err);
 	if (r == 0)
 		freeReplyObject(reply);

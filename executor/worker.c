@@ -265,6 +265,7 @@ static void on_signal(struct loop_op *op, int res)
 	while (read(w->signals, &info, sizeof(info)) == sizeof(info)) {
 		if (!w->stopping) {
 			w->stopping = true;
+			queue_stop(w->queue);
 			log_info("stopping: %u jobs run", w->nactive);
 			update_want(w);
 			loop_timer_set(w->loop, &w->grace, now_us() + w->config->grace_ms * 1000);

@@ -58,6 +58,9 @@ void worker_config_init(struct worker_config *c)
 	c->grace_ms = 30000;
 	c->max_attempts = 3;
 	c->max_limits = job_limits_ceiling;
+	/* A byte of output may take six in JSON, there are two streams, and a Redis string ends at 512 MiB. */
+	c->max_limits.output_bytes = 32u << 20;
+	(void)snprintf(c->policies, sizeof(c->policies), "/etc/petri/policies");
 }
 
 static const struct setting *find(const char *name)

@@ -19,7 +19,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/pack.h"
-#include "base/sys.h"
 #include "layers/hash.h"
 #include "layers/layer.h"
 #include "layers/pack.h"
@@ -61,13 +60,6 @@ static struct unpack_entry describe(const struct commit *c, enum unpack_type typ
 	};
 }
 
-static int open_beneath(int dir, const char *name, int flags)
-{
-	struct open_how how = {.flags = (uint64_t)(flags | O_NOFOLLOW | O_CLOEXEC),
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
-	return sys_openat2(dir, name, &how);
-}
-
 /* A directory in the layer, and in the pack when the job's user has to make it (/work is there in every image). */
 static int commit_dir(struct commit *c, uint32_t mode, bool in_pack, struct err *err)
 {
@@ -99,7 +91,7 @@ static int commit_content(struct commit *c, int fd, uint64_t size, struct err *e
 
 static int commit_file(struct commit *c, int dir, const char *name, struct err *err)
 {
-	_cleanup_close_ int fd = open_beneath(dir, name, O_RDONLY | O_NONBLOCK);
+	_cleanup_close_ int fd = tree_open_beneath(dir, name, O_NOFOLLOW | O_RDONLY | O_NONBLOCK);
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_set(err, fd < 0 ? fd : errno, "open '%.300s'", c->path);
@@ -142,7 +134,7 @@ static int commit_subdir(struct commit *c, int dir, const char *name, mode_t mod
 	int r = commit_dir(c, mode & 01777, true, err);
 	if (r < 0)
 		return r;
-	_cleanup_close_ int fd = open_beneath(dir, name, O_RDONLY | O_DIRECTORY);
+	_cleanup_close_ int fd = tree_open_beneath(dir, name, O_NOFOLLOW | O_RDONLY | O_DIRECTORY);
 	return fd < 0 ? err_set(err, fd, "open '%.300s'", c->path) : commit_children(c, fd, err);
 }
 

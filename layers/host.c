@@ -16,7 +16,6 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "base/sys.h"
 #include "layers/image_internal.h"
 #include "layers/import.h"
 #include "layers/store_internal.h"
@@ -136,12 +135,11 @@ static int copy_top_links(int root, struct stream *s, struct err *err)
 /* A file that anybody may read, as root's own in the layer. Others are left out. */
 static int copy_file(int dir, const char *name, const char *path, struct stream *s, struct err *err)
 {
-	struct open_how how = {.flags = O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
-	_cleanup_close_ int fd = sys_openat2(dir, name, &how);
+	/* It may be a mount of its own, as /etc/localtime is in many containers. */
+	_cleanup_close_ int fd = openat(dir, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return fd == -ENOENT ? 0 : err_set(err, fd < 0 ? fd : errno, "read /%s", path);
+		return errno == ENOENT ? 0 : err_set(err, errno, "read /%s", path);
 	if (!S_ISREG(st.st_mode) || !(st.st_mode & S_IROTH) || st.st_size > HOST_FILE_MAX) {
 		log_debug("host image: /%s is left out", path);
 		return 0;

@@ -15,7 +15,6 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "base/sys.h"
 #include "layers/inotab.h"
 #include "layers/tree.h"
 
@@ -34,13 +33,6 @@ struct walk {
 static int fault(const struct walk *w, int code, struct err *err)
 {
 	return err_set(err, code, "read '%.300s'", w->path_len ? w->path : ".");
-}
-
-static int open_beneath(int dir, const char *name, int flags)
-{
-	struct open_how how = {.flags = (uint64_t)(flags | O_NOFOLLOW | O_CLOEXEC),
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
-	return sys_openat2(dir, name, &how);
 }
 
 static struct unpack_entry describe(const struct walk *w, enum unpack_type type, const struct stat *st)
@@ -98,7 +90,7 @@ static int walk_content(struct walk *w, int fd, uint64_t size, struct err *err)
 static int walk_file(struct walk *w, int dir, const char *name, struct err *err)
 {
 	/* O_NONBLOCK: should it have become a FIFO since the stat. */
-	_cleanup_close_ int fd = open_beneath(dir, name, O_RDONLY | O_NONBLOCK);
+	_cleanup_close_ int fd = tree_open_beneath(dir, name, O_NOFOLLOW | O_RDONLY | O_NONBLOCK);
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return fault(w, fd < 0 ? fd : errno, err);
@@ -141,7 +133,7 @@ static int walk_subdir(struct walk *w, int dir, const char *name, const struct s
 	int r = stream_entry(w->stream, &entry, err);
 	if (r < 0)
 		return r;
-	_cleanup_close_ int fd = open_beneath(dir, name, O_RDONLY | O_DIRECTORY);
+	_cleanup_close_ int fd = tree_open_beneath(dir, name, O_NOFOLLOW | O_RDONLY | O_DIRECTORY);
 	if (fd == -EXDEV) {
 		log_debug("import: '%s' is a mount point, its content is left out", w->path);
 		return 0;

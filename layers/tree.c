@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/parse.h"
+#include "base/sys.h"
 
 int tree_random_name(char ret[TREE_RANDOM_NAME_MAX])
 {
@@ -31,6 +32,41 @@ int tree_open_dir(int parent, const char *name)
 {
 	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
+}
+
+int tree_open_beneath(int dir, const char *path, int flags)
+{
+	struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
+	return sys_openat2(dir, *path ? path : ".", &how);
+}
+
+int tree_clean_path(const char *path, char ret[TREE_PATH_MAX + 1], struct err *err)
+{
+	size_t len = 0;
+	unsigned depth = 0;
+	if (path[0] == '/')
+		return err_say(err, EINVAL, "entry '%.200s': its path is absolute", path);
+	for (const char *p = path; *p;) {
+		size_t n = strcspn(p, "/");
+		if (n == 2 && p[0] == '.' && p[1] == '.')
+			return err_say(err, EINVAL, "entry '%.200s': its path has a '..'", path);
+		if (n > 255 || len + n + 1 > TREE_PATH_MAX)
+			return err_say(err, ENAMETOOLONG, "entry '%.200s…': its path is too long", path);
+		if (n > 0 && !(n == 1 && p[0] == '.')) {
+			if (++depth > TREE_DEPTH_MAX)
+				return err_say(err, ENAMETOOLONG, "entry '%.200s…': nested deeper than %u directories",
+					path, TREE_DEPTH_MAX);
+			if (len > 0)
+				ret[len++] = '/';
+			memcpy(ret + len, p, n);
+			len += n;
+		}
+		p += n;
+		p += *p == '/';
+	}
+	ret[len] = '\0';
+	return 0;
 }
 
 int tree_ensure_dir(int parent, const char *name, mode_t mode, uid_t uid, struct err *err)

@@ -19,6 +19,18 @@ int tree_random_name(char ret[TREE_RANDOM_NAME_MAX]);
 int tree_open_dir(int parent, const char *name);
 
 /*
+ * tree_open_beneath - open a relative path beneath dir ("" is dir itself): through no symbolic link, no "..", and into
+ * no other mount. @flags: of open(2); O_CLOEXEC is added. Return: fd or -errno (-ELOOP, -EXDEV).
+ */
+int tree_open_beneath(int dir, const char *path, int flags);
+
+/*
+ * tree_clean_path - a stranger's path without "." and empty components; "" is the root itself.
+ * Absolute ones, any with "..", too long or too deep ones are refused; the message names the entry.
+ */
+int tree_clean_path(const char *path, char ret[TREE_PATH_MAX + 1], struct err *err);
+
+/*
  * tree_ensure_dir - make (or find) a directory with exactly this mode and owner.
  * Safe against others doing the same at once. A directory that belongs to somebody else than root or uid is refused.
  * Return: its fd (caller owns), or -errno.

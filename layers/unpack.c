@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/sys.h"
 #include "layers/store.h"
 #include "layers/tree.h"
 
@@ -78,40 +77,6 @@ uint64_t unpack_skipped(const struct unpack *u)
 	return u->skipped;
 }
 
-/* ---- paths ---- */
-
-/*
- * The path without "." and empty components; "" is the root itself.
- * Return: 0, or -errno with the reason.
- */
-static int clean_path(const char *path, char ret[TREE_PATH_MAX + 1], struct err *err)
-{
-	size_t len = 0;
-	unsigned depth = 0;
-	if (path[0] == '/')
-		return err_say(err, EINVAL, "entry '%.200s': its path is absolute", path);
-	for (const char *p = path; *p;) {
-		size_t n = strcspn(p, "/");
-		if (n == 2 && p[0] == '.' && p[1] == '.')
-			return err_say(err, EINVAL, "entry '%.200s': its path has a '..'", path);
-		if (n > 255 || len + n + 1 > TREE_PATH_MAX)
-			return err_say(err, ENAMETOOLONG, "entry '%.200s…': its path is too long", path);
-		if (n > 0 && !(n == 1 && p[0] == '.')) {
-			if (++depth > TREE_DEPTH_MAX)
-				return err_say(err, ENAMETOOLONG, "entry '%.200s…': nested deeper than %u directories",
-					path, TREE_DEPTH_MAX);
-			if (len > 0)
-				ret[len++] = '/';
-			memcpy(ret + len, p, n);
-			len += n;
-		}
-		p += n;
-		p += *p == '/';
-	}
-	ret[len] = '\0';
-	return 0;
-}
-
 static int count_entry(struct unpack *u, struct err *err)
 {
 	if (++u->entries > u->options.max_entries)
@@ -137,17 +102,10 @@ static int remember_time(struct unpack *u, const char *path, int64_t mtime, stru
 	return 0;
 }
 
-static int open_beneath(int root, const char *path, int flags)
-{
-	struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
-	return sys_openat2(root, *path ? path : ".", &how);
-}
-
 /* Make the missing directories of a clean path, one after another. Return: an fd of the last one, or -errno. */
 static int make_parents(struct unpack *u, const char *path, struct err *err)
 {
-	_cleanup_close_ int dir = open_beneath(u->root, "", O_PATH | O_DIRECTORY);
+	_cleanup_close_ int dir = tree_open_beneath(u->root, "", O_PATH | O_DIRECTORY);
 	if (dir < 0)
 		return err_set(err, dir, "open the tree");
 	char name[256], whole[TREE_PATH_MAX + 1];
@@ -170,7 +128,7 @@ static int make_parents(struct unpack *u, const char *path, struct err *err)
 		} else if (errno != EEXIST) {
 			return err_set(err, errno, "entry '%.200s'", whole);
 		}
-		int next = open_beneath(dir, name, O_PATH | O_DIRECTORY);
+		int next = tree_open_beneath(dir, name, O_PATH | O_DIRECTORY);
 		if (next < 0)
 			return err_say(err, next, "entry '%.200s': its parent '%.100s' is no directory", path, whole);
 		(void)close(dir);
@@ -191,7 +149,7 @@ static int enter_parent(struct unpack *u, const char *path, const char **ret_nam
 	cleanup_close(&u->parent);
 	memcpy(u->parent_path, path, len);
 	u->parent_path[len] = '\0';
-	int fd = open_beneath(u->root, u->parent_path, O_PATH | O_DIRECTORY);
+	int fd = tree_open_beneath(u->root, u->parent_path, O_PATH | O_DIRECTORY);
 	if (fd == -ENOENT)
 		fd = make_parents(u, u->parent_path, err);
 	else if (fd < 0)
@@ -253,9 +211,9 @@ static int unpack_dir(struct unpack *u, const struct unpack_entry *e, const char
 		r = make_dir(u->parent, name);
 		if (r < 0)
 			return err_set(err, r, "entry '%.200s'", path);
-		fd = open_beneath(u->parent, name, O_RDONLY | O_DIRECTORY);
+		fd = tree_open_beneath(u->parent, name, O_RDONLY | O_DIRECTORY);
 	} else {
-		fd = open_beneath(u->root, "", O_RDONLY | O_DIRECTORY);
+		fd = tree_open_beneath(u->root, "", O_RDONLY | O_DIRECTORY);
 	}
 	int r = fd < 0 ? fd : set_attributes(u, fd, e, 01777);
 	if (r < 0)
@@ -315,14 +273,14 @@ static int unpack_hardlink(struct unpack *u, const struct unpack_entry *e, const
 	struct err *err)
 {
 	char target[TREE_PATH_MAX + 1];
-	int r = clean_path(e->target, target, err);
+	int r = tree_clean_path(e->target, target, err);
 	if (r < 0)
 		return err_wrap(err, "entry '%.100s': a hard link", path);
 	char *slash = strrchr(target, '/');
 	const char *last = slash ? slash + 1 : target;
 	if (slash)
 		*slash = '\0';
-	_cleanup_close_ int dir = open_beneath(u->root, slash ? target : "", O_PATH | O_DIRECTORY);
+	_cleanup_close_ int dir = tree_open_beneath(u->root, slash ? target : "", O_PATH | O_DIRECTORY);
 	struct stat st, there;
 	if (dir < 0 || fstatat(dir, last, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_say(err, ENOENT, "entry '%.200s': a hard link to '%.100s', which is not in the tree", path,
@@ -349,7 +307,7 @@ int unpack_entry(struct unpack *u, const struct unpack_entry *e, struct err *err
 	if (r == 0)
 		r = count_entry(u, err);
 	if (r == 0)
-		r = clean_path(e->path, path, err);
+		r = tree_clean_path(e->path, path, err);
 	if (r == 0)
 		r = check_entry(e, err);
 	if (r < 0)
@@ -420,7 +378,7 @@ int unpack_finish(struct unpack *u, struct err *err)
 		return r;
 	for (size_t i = 0; i < u->ntimes; i++) {
 		const struct timespec times[2] = {{.tv_sec = u->times[i].mtime}, {.tv_sec = u->times[i].mtime}};
-		_cleanup_close_ int fd = open_beneath(u->root, u->times[i].path, O_RDONLY | O_DIRECTORY);
+		_cleanup_close_ int fd = tree_open_beneath(u->root, u->times[i].path, O_RDONLY | O_DIRECTORY);
 		if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
 			continue; /* replaced by a later entry */
 		if (fd < 0 || futimens(fd, times) < 0)

@@ -1,17 +1,16 @@
 /*
- * From rules to BPF with libseccomp, for the native architecture only; any other one, x32 included, gets ENOSYS.
+ * From rules to BPF, for the native architecture only; any other one, x32 included, gets ENOSYS. Calls whose answer is
+ * always the same are a search for their number (ranges.c). Those whose arguments matter are compiled by libseccomp.
  *
  * libseccomp has no order among the rules of one call: a rule without arguments silently drops those with, how rules
  * of different actions overlap is an accident of its tree, and 2.5.4 merges even rules of one action wrongly: given
- * "0 is not 1, 1 is not 0xffffffff, 2 is 0" and "0, 1 and 2 are not 0", it also allows (1, 0xfffffffe, 0). So the
- * profile is cut into passes in which each call has one rule. Pass 0 holds the calls that have no more than that,
- * nearly all; the rules of the others follow in the order of evaluation (profile.h), one a pass. Each pass is a
- * program of its own whose default is a mark; they are joined by turning the mark into a jump to the next one.
+ * "0 is not 1, 1 is not 0xffffffff, 2 is 0" and "0, 1 and 2 are not 0", it also allows (1, 0xfffffffe, 0). So it is
+ * given one rule of each call at a time, in the order of evaluation (profile.h). Each of these passes is a program of
+ * its own whose default is a mark; they are joined by turning the mark into a jump to the next one.
  */
 #include "policies/profile.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <linux/seccomp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,16 +42,16 @@ static bool is_default(const struct policy_rule *rule)
 	return rule->condition == POLICY_ALWAYS;
 }
 
-/* The passes of the rules of one call, which are sorted. Return: the last one. */
+/* The passes of the rules of one call, which are sorted: from 1 on, and 0 for none. Return: the last one. */
 static unsigned assign_call(const struct policy_rule *rules, size_t n, unsigned *passes)
 {
-	size_t used = 0; /* of several defaults, the first is the strictest */
-	while (used < n && (used == 0 || !is_default(&rules[used - 1])))
-		used++;
+	if (is_default(&rules[0]))
+		return 0;
+	unsigned pass = 0;
 	for (size_t i = 0; i < n; i++)
-		passes[i] = i >= used ? UINT_MAX : used == 1 ? 0
-							     : (unsigned)i + 1;
-	return used == 1 ? 0 : (unsigned)used;
+		if (i == 0 || !is_default(&rules[i - 1])) /* of several defaults, the first is the strictest */
+			passes[i] = ++pass;
+	return pass;
 }
 
 static int assign(const struct policy *policy, unsigned *passes, unsigned *ret_last, struct err *err)
@@ -160,7 +159,9 @@ static int build(const struct policy *policy, struct policy_program *ret, struct
 		return err_set(err, ENOMEM, "allocate");
 	unsigned last = 0;
 	int r = assign(policy, passes, &last, err);
-	for (unsigned pass = 0; pass <= last && r == 0; pass++) {
+	if (r == 0)
+		r = policy_ranges(policy, &program, err);
+	for (unsigned pass = 1; pass <= last && r == 0; pass++) {
 		size_t start = program.len;
 		r = append_pass(policy, passes, pass, &program, err);
 		if (r == 0)

@@ -65,6 +65,12 @@ uint32_t policy_decide(const struct policy *policy, int nr, const unsigned long 
  */
 int policy_verify(const struct policy *policy, const struct policy_program *program, struct err *err);
 
+/*
+ * policy_ranges - begin a program with the search for the calls that have no conditions; the others, and nothing else,
+ * run on behind its last instruction. @program: with room for BPF_MAXINSNS. Return: 0, -ENOMEM or -E2BIG.
+ */
+int policy_ranges(const struct policy *policy, struct policy_program *program, struct err *err);
+
 /* policy_derive - fill the flags of a program from its instructions. Return: 0 or -ENOMEM. */
 int policy_derive(struct policy_program *program, struct err *err);
 

@@ -6,6 +6,7 @@
 #include "policies/profile.h"
 
 #include <errno.h>
+#include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <string.h>
 
@@ -63,6 +64,22 @@ static int check_condition(const struct policy *policy, const struct policy_prog
 	return r;
 }
 
+/* Calls by another ABI have other numbers, so none may get through. */
+static int check_foreign(const struct policy_program *program, struct err *err)
+{
+	static const unsigned long long args[6] = {0};
+	const uint32_t nosys = SECCOMP_RET_ERRNO | ENOSYS, arch = seccomp_arch_native();
+	static const unsigned foreign[] = {0, AUDIT_ARCH_I386, AUDIT_ARCH_ARM, AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64, ~0U};
+	for (int nr = 0; nr < 1024; nr++) {
+		bool ok = arch != AUDIT_ARCH_X86_64 || policy_evaluate(program, nr | 0x40000000, arch, args) == nosys;
+		for (size_t i = 0; i < ARRAY_SIZE(foreign) && ok; i++)
+			ok = foreign[i] == arch || policy_evaluate(program, nr, foreign[i], args) == nosys;
+		if (!ok)
+			return err_say(err, ENOTRECOVERABLE, "the program lets calls of foreign ABIs through");
+	}
+	return 0;
+}
+
 int policy_verify(const struct policy *policy, const struct policy_program *program, struct err *err)
 {
 	static const unsigned long long zeros[6] = {0};
@@ -73,6 +90,8 @@ int policy_verify(const struct policy *policy, const struct policy_program *prog
 		if (rule->condition != POLICY_ALWAYS)
 			r = check_condition(policy, program, rule->nr, &policy->conditions[rule->condition], err);
 	}
+	if (r == 0)
+		r = check_foreign(program, err);
 	/* Every call, also those that no rule names. */
 	for (int nr = 0; nr < 1024 && r == 0; nr++) {
 		r = check(policy, program, nr, zeros, err);

@@ -395,16 +395,65 @@ int cgroup_leaf_make(struct cgroup_tree *tree, unsigned number, struct cgroup_le
 	return 0;
 }
 
-int cgroup_leaf_attach(const struct cgroup_leaf *leaf, pid_t pid, bool unified, struct err *err)
+static int put_pid(int procs, pid_t pid)
 {
 	char text[16];
 	int n = snprintf(text, sizeof(text), "%d", pid);
-	int r = unified ? fd_put(leaf->dir, "cgroup.procs", text) : 0;
+	return write(procs, text, (size_t)n) < 0 ? -errno : 0;
+}
+
+int cgroup_leaf_attach_v1(const struct cgroup_leaf *leaf, pid_t pid, struct err *err)
+{
+	for (size_t i = 0; i < V1_MAX; i++) {
+		int r = leaf->procs[i] >= 0 ? put_pid(leaf->procs[i], pid) : 0;
+		if (r < 0)
+			return err_set(err, r, "attach to the %s leaf", v1_names[i]);
+	}
+	return 0;
+}
+
+int cgroup_leaf_attach_unified(const struct cgroup_leaf *leaf, pid_t pid, struct err *err)
+{
+	_cleanup_close_ int procs = openat(leaf->dir, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+	int r = procs < 0 ? -errno : put_pid(procs, pid);
+	return r < 0 ? err_set(err, r, "attach to the leaf") : 0;
+}
+
+static int renew_pids(struct cgroup_tree *tree, const char *name, struct cgroup_leaf *leaf, pid_t keeper, struct err *err)
+{
+	/* A group with a member cannot be removed: the keeper waits in the parent. */
+	_cleanup_close_ int parent = openat(tree->v1[V1_PIDS], "cgroup.procs", O_WRONLY | O_CLOEXEC);
+	int r = parent < 0 ? -errno : put_pid(parent, keeper);
 	if (r < 0)
-		return err_set(err, r, "attach to the leaf");
-	for (size_t i = 0; i < V1_MAX; i++)
-		if (leaf->procs[i] >= 0 && write(leaf->procs[i], text, (size_t)n) < 0)
-			return err_set(err, errno, "attach to the %s leaf", v1_names[i]);
+		return err_set(err, r, "move the keeper");
+	cleanup_close(&leaf->v1[V1_PIDS]);
+	cleanup_close(&leaf->procs[V1_PIDS]);
+	if (unlinkat(tree->v1[V1_PIDS], name, AT_REMOVEDIR) < 0)
+		return err_set(err, errno, "remove the pids leaf %s", name);
+	r = leaf->v1[V1_PIDS] = make_dir(tree->v1[V1_PIDS], name, err);
+	if (r < 0)
+		return r;
+	leaf->procs[V1_PIDS] = openat(leaf->v1[V1_PIDS], "cgroup.procs", O_WRONLY | O_CLOEXEC);
+	r = leaf->procs[V1_PIDS] < 0 ? -errno : put_pid(leaf->procs[V1_PIDS], keeper);
+	return r < 0 ? err_set(err, r, "move the keeper back") : 0;
+}
+
+int cgroup_leaf_renew(struct cgroup_tree *tree, unsigned number, struct cgroup_leaf *leaf, pid_t keeper,
+	int ret_fds[KNOB_MAX], uint32_t *ret_knobs, struct err *err)
+{
+	char name[32];
+	leaf_name(number, name);
+	cleanup_close(&leaf->dir);
+	if (unlinkat(tree->unified, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		return err_set(err, errno, "remove cgroup %s", name);
+	int r = leaf->dir = make_dir(tree->unified, name, err);
+	if (r >= 0)
+		r = renew_pids(tree, name, leaf, keeper, err);
+	if (r >= 0 && leaf->v1[V1_CPUSET] >= 0)
+		r = inherit_cpuset(tree->v1[V1_CPUSET], leaf->v1[V1_CPUSET], err);
+	if (r < 0)
+		return r;
+	*ret_knobs = open_knobs(tree, leaf, ret_fds);
 	return 0;
 }
 

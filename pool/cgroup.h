@@ -54,9 +54,16 @@ void cgroup_tree_close(struct cgroup_tree *tree);
  */
 int cgroup_leaf_make(struct cgroup_tree *tree, unsigned number, struct cgroup_leaf *ret, int ret_fds[KNOB_MAX],
 	uint32_t *ret_knobs, struct err *err);
-/* cgroup_leaf_attach - move a fresh process into the v1 leaves, and with @unified into the v2 one, unless it was born
- * there. */
-int cgroup_leaf_attach(const struct cgroup_leaf *leaf, pid_t pid, bool unified, struct err *err);
+/*
+ * cgroup_leaf_renew - hybrid: replace those groups of a leaf whose counters cannot be set back (the v2 one, pids) and
+ * restore the CPU set, while the keeper stays in the others. Fds as for cgroup_leaf_make().
+ */
+int cgroup_leaf_renew(struct cgroup_tree *tree, unsigned number, struct cgroup_leaf *leaf, pid_t keeper,
+	int ret_fds[KNOB_MAX], uint32_t *ret_knobs, struct err *err);
+/* cgroup_leaf_attach_v1 - move a process into all v1 leaves: a grace period each. */
+int cgroup_leaf_attach_v1(const struct cgroup_leaf *leaf, pid_t pid, struct err *err);
+/* cgroup_leaf_attach_unified - move a process into the v2 leaf, where it could not be born there. */
+int cgroup_leaf_attach_unified(const struct cgroup_leaf *leaf, pid_t pid, struct err *err);
 void cgroup_leaf_close(struct cgroup_leaf *leaf);
 /* cgroup_leaf_remove - kill what is in slot-NUMBER, wait up to 2 s for it to be empty, and remove it everywhere.
  * Return: 0 (also when there was none), -EBUSY. */

@@ -15,6 +15,7 @@
 
 #define CPU_PERIOD_US 100000ULL
 #define V1_UNLIMITED "-1"
+#define ZYGOTE_MEMORY (16ull << 20) /* plenty for making a zygote */
 
 static const char *const files[KNOB_MAX][POOL_DRIVER_MAX] = {
 	[KNOB_KILL] = {"cgroup.kill", "cgroup.kill"},
@@ -71,8 +72,12 @@ void leaf_close(struct leaf *leaf)
 
 void leaf_take(struct leaf *leaf, enum pool_driver driver, uint32_t knobs, const int *fds)
 {
+	struct leaf_limits before = leaf->held;
 	leaf_close(leaf);
 	leaf_init(leaf);
+	/* A hybrid leaf that is renewed keeps its blkio group, and the limits in it. */
+	if (driver == POOL_DRIVER_HYBRID)
+		leaf->held.io = before.io;
 	leaf->driver = driver;
 	leaf->fresh = true;
 	size_t at = 0;
@@ -143,6 +148,8 @@ static int apply_memory_v1(struct leaf *leaf, const struct leaf_limits *limits, 
 	uint64_t held = leaf->held.memory_bytes + leaf->held.swap_bytes;
 	bool raise = !leaf->fresh && total >= held, has_swap = leaf->fd[KNOB_SWAP_MAX] >= 0;
 	int r = 0;
+	if (leaf->fresh && has_swap) /* what a renewed leaf holds is not known here */
+		r = put(leaf, KNOB_SWAP_MAX, err, V1_UNLIMITED);
 	if (raise && has_swap)
 		r = put(leaf, KNOB_SWAP_MAX, err, "%" PRIu64, total);
 	if (r == 0)
@@ -240,9 +247,8 @@ int leaf_apply(struct leaf *leaf, const struct wire_host *host, const struct lea
 	int r = apply_memory(leaf, limits, err);
 	if (r == 0)
 		r = apply_cpu(leaf, limits, err);
-	/* petri's init is in the leaf, and not one of the job's tasks. */
 	if (r == 0 && (leaf->fresh || leaf->held.pids != limits->pids))
-		r = put(leaf, KNOB_PIDS_MAX, err, "%" PRIu64, limits->pids + 1);
+		r = put(leaf, KNOB_PIDS_MAX, err, "%" PRIu64, limits->pids + leaf_own_tasks(leaf));
 	if (r == 0)
 		r = apply_io(leaf, host, limits, err);
 	if (r == 0)
@@ -343,7 +349,7 @@ int leaf_read(const struct leaf *leaf, struct leaf_usage *ret, struct err *err)
 	u.oom_kills = since(u.oom_kills, leaf->base.oom_kills);
 	u.io_read_bytes = since(u.io_read_bytes, leaf->base.io_read_bytes);
 	u.io_write_bytes = since(u.io_write_bytes, leaf->base.io_write_bytes);
-	u.pids_peak = u.pids_peak > 1 ? u.pids_peak - 1 : u.pids_peak; /* less petri's init */
+	u.pids_peak = since(u.pids_peak, leaf_own_tasks(leaf));
 	*ret = u;
 	return 0;
 }
@@ -360,15 +366,42 @@ uint64_t leaf_oom_kills(const struct leaf *leaf)
 	return since(keyed(leaf, KNOB_MEMORY_EVENTS, "oom_kill"), leaf->base.oom_kills);
 }
 
+static void lift_quota(struct leaf *leaf)
+{
+	const char *open = leaf->driver == POOL_DRIVER_V2 ? "max 100000" : V1_UNLIMITED;
+	leaf->quota_lifted = pwrite(leaf->fd[KNOB_CPU_MAX], open, strlen(open), 0) > 0;
+}
+
 int leaf_kill(struct leaf *leaf)
 {
-	if (leaf->fd[KNOB_CPU_MAX] >= 0 && !leaf->quota_lifted) {
-		const char *open = leaf->driver == POOL_DRIVER_V2 ? "max 100000" : V1_UNLIMITED;
-		/* Should this fail, the kill below still works; it is only slower. */
-		leaf->quota_lifted = pwrite(leaf->fd[KNOB_CPU_MAX], open, strlen(open), 0) > 0;
-	}
+	/* Should this fail, the kill below still works; it is only slower. */
+	if (leaf->fd[KNOB_CPU_MAX] >= 0 && !leaf->quota_lifted)
+		lift_quota(leaf);
 	leaf->killed = true;
 	return pwrite(leaf->fd[KNOB_KILL], "1", 1, 0) < 0 ? -errno : 0;
+}
+
+unsigned leaf_own_tasks(const struct leaf *leaf)
+{
+	return leaf->driver == POOL_DRIVER_HYBRID ? 2 : 1;
+}
+
+void leaf_relax(struct leaf *leaf, const struct leaf_usage *last)
+{
+	if (last->throttled_us > 0 && leaf->fd[KNOB_CPU_MAX] >= 0 && !leaf->quota_lifted)
+		lift_quota(leaf);
+	if (leaf->held.memory_bytes < ZYGOTE_MEMORY) {
+		struct leaf_limits more = leaf->held;
+		more.memory_bytes = ZYGOTE_MEMORY;
+		if (apply_memory(leaf, &more, NULL) == 0)
+			leaf->held.memory_bytes = more.memory_bytes;
+	}
+}
+
+bool leaf_is_spent(const struct leaf *leaf, const struct leaf_usage *last)
+{
+	/* pids.peak only ever rises: after more tasks than the waiting zygote's own, the next job's could not be told. */
+	return leaf->killed || last->pids_peak > 1;
 }
 
 int leaf_populated(const struct leaf *leaf)

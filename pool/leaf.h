@@ -72,6 +72,9 @@ struct leaf {
 	struct leaf_usage base;
 };
 
+/* leaf_own_tasks - tasks in the leaf that are petri's: the zygote's init, and on hybrid hosts the keeper. */
+unsigned leaf_own_tasks(const struct leaf *leaf);
+
 void leaf_init(struct leaf *leaf);
 /* leaf_take - own the fds of a WIRE_LEAF message, whose bits say which. Closes what was held. */
 void leaf_take(struct leaf *leaf, enum pool_driver driver, uint32_t knobs, const int *fds);
@@ -104,5 +107,12 @@ uint64_t leaf_oom_kills(const struct leaf *leaf);
  * group with that of the target, and a child born into a group that was ever killed dies at once.
  */
 int leaf_kill(struct leaf *leaf);
+/*
+ * leaf_relax - after a job: take back what would slow or kill the next zygote while it is made (a used-up CPU quota, a
+ * memory limit of next to nothing). leaf_apply() puts it back.
+ */
+void leaf_relax(struct leaf *leaf, const struct leaf_usage *last);
+/* leaf_is_spent - holds something of the last job that cannot be set back, so that it has to be replaced. */
+bool leaf_is_spent(const struct leaf *leaf, const struct leaf_usage *last);
 /* leaf_populated - 1 while any process is in it, 0 when empty, or -errno. */
 int leaf_populated(const struct leaf *leaf);

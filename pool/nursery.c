@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -34,13 +33,12 @@ static int take_policy(struct nursery *n, const struct wire_policy *p, int fd, s
 	if (seals < 0 || !(seals & F_SEAL_WRITE) || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) < 0 ||
 		(size_t)st.st_size != size)
 		return err_set(err, EINVAL, "policy memfd");
-	void *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
-	if (map == MAP_FAILED)
-		return err_set(err, errno, "map a policy");
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (copy < 0)
+		return err_set(err, errno, "keep a policy");
 	struct policy_slot *slot = &n->policies[p->index];
-	if (slot->insns)
-		(void)munmap(slot->insns, (size_t)slot->len * sizeof(struct sock_filter));
-	*slot = (struct policy_slot){.insns = map, .len = (unsigned short)p->len, .listener = p->listener != 0,
+	cleanup_close(&slot->fd);
+	*slot = (struct policy_slot){.fd = copy, .len = (unsigned short)p->len, .listener = p->listener != 0,
 		.early = p->early != 0, .sockets = p->sockets != 0};
 	return 0;
 }
@@ -102,6 +100,8 @@ static void reap(struct nursery *n)
 	int status;
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		for (unsigned i = 0; i < n->nslots; i++) {
+			if (n->slots[i].keeper.pid == pid)
+				n->slots[i].keeper.pid = -1; /* replaced when it is next needed */
 			if (n->slots[i].init == pid || n->slots[i].helper == pid) {
 				slot_reaped(n, &n->slots[i], pid, status);
 				break;
@@ -182,6 +182,8 @@ int nursery_run(const struct nursery_config *config, const struct nursery_stampe
 	if (!slots)
 		return err_set(err, ENOMEM, "%u slots", config->nslots);
 	n.slots = slots;
+	for (size_t i = 0; i < POOL_POLICIES_MAX; i++)
+		n.policies[i].fd = -1;
 	_cleanup_close_ int signals = open_signals(err);
 	if (signals < 0)
 		return signals;

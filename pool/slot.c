@@ -46,12 +46,39 @@ static int take_number(struct nursery *n, unsigned number)
 	return TAKE_FD(fd);
 }
 
+static bool hybrid(const struct nursery *n)
+{
+	return n->tree->driver == POOL_DRIVER_HYBRID;
+}
+
+/* A keeper that sits in the v1 leaves. */
+static int place_keeper(struct nursery *n, struct slot *s, struct err *err)
+{
+	if (!hybrid(n) || s->keeper.pid > 0)
+		return 0;
+	keeper_stop(&s->keeper);
+	int r = keeper_start(&s->keeper);
+	if (r < 0)
+		return err_set(err, r, "fork a keeper");
+	return cgroup_leaf_attach_v1(&s->leaf, s->keeper.pid, err);
+}
+
+/* The slot's first leaf, or one in the place of a leaf that holds what cannot be set back. */
 static int make_leaf(struct nursery *n, struct slot *s, struct err *err)
 {
 	int fds[KNOB_MAX];
 	uint32_t knobs = 0;
-	cgroup_leaf_close(&s->leaf);
-	int r = cgroup_leaf_make(n->tree, s->number, &s->leaf, fds, &knobs, err);
+	bool renew = s->leaf.dir >= 0 && s->keeper.pid > 0;
+	int r;
+	if (renew) {
+		r = cgroup_leaf_renew(n->tree, s->number, &s->leaf, s->keeper.pid, fds, &knobs, err);
+	} else {
+		keeper_stop(&s->keeper);
+		cgroup_leaf_close(&s->leaf);
+		r = cgroup_leaf_make(n->tree, s->number, &s->leaf, fds, &knobs, err);
+	}
+	if (r == 0)
+		r = place_keeper(n, s, err);
 	if (r < 0)
 		return r;
 	size_t nfds = (size_t)__builtin_popcount(knobs);
@@ -64,7 +91,8 @@ static int make_leaf(struct nursery *n, struct slot *s, struct err *err)
 	}
 	fd_close_many(fds, nfds);
 	s->used = false;
-	return r < 0 ? err_set(err, r, "send a leaf to the worker") : 0;
+	/* A worker that is gone has no use for the leaf; its socket's end is what ends the nursery. */
+	return r < 0 && r != -EPIPE ? err_set(err, r, "send a leaf to the worker") : 0;
 }
 
 int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct err *err)
@@ -124,7 +152,7 @@ static int introduce(struct nursery *n, struct slot *s, unsigned *step, struct e
 	if (r < 0)
 		return err_set(err, r, "map the ids of slot %u", s->number);
 	*step = STEP_ATTACH;
-	r = cgroup_leaf_attach(&s->leaf, s->init, n->attach_unified, err);
+	r = n->attach_unified ? cgroup_leaf_attach_unified(&s->leaf, s->init, err) : 0;
 	if (r < 0)
 		return r;
 	char path[48];
@@ -152,12 +180,14 @@ static int make_zygote(struct nursery *n, struct slot *s, unsigned *step, struct
 		return r;
 	}
 	struct zygote_spec spec = {.leaf = n->attach_unified ? -1 : s->leaf.dir, .control = theirs, .go = go[0], .root = s->root, .usr = usr,
-		.network = s->plan.network, .filter = policy->insns, .filter_len = policy->len,
+		.network = s->plan.network, .filter = policy->fd, .filter_len = policy->len,
 		.listener = policy->listener, .early = policy->early};
-	s->init = zygote_clone(&spec, &s->init_pidfd);
+	s->init = hybrid(n) ? keeper_clone(&s->keeper, &spec, &s->init_pidfd) : zygote_clone(&spec, &s->init_pidfd);
 	(void)close(go[0]);
 	(void)close(theirs);
 	if (s->init < 0) {
+		if (hybrid(n))
+			keeper_stop(&s->keeper); /* the next try starts another */
 		r = err_set(err, s->init, "clone the zygote");
 		s->init = 0;
 		(void)close(go[1]);
@@ -185,7 +215,7 @@ static int check_plan(const struct nursery *n, const struct wire_plan *p, struct
 	if (p->nlayers > POOL_LAYERS_MAX || p->network >= POOL_NET_MAX || p->policy >= POOL_POLICIES_MAX)
 		return err_set(err, EINVAL, "plan");
 	const struct policy_slot *policy = &n->policies[p->policy];
-	if (!policy->insns)
+	if (policy->fd < 0)
 		return err_set(err, ENOENT, "policy %u", p->policy);
 	/* The floor refuses sockets in the shared namespace whatever the filter says; this only says so early. */
 	if (policy->sockets && p->network == POOL_NET_SHARED)
@@ -207,6 +237,8 @@ static void advance(struct nursery *n, struct slot *s)
 		step = STEP_LEAF;
 		r = make_leaf(n, s, &err);
 	}
+	if (r == 0)
+		r = place_keeper(n, s, &err);
 	if (r == 0)
 		r = make_zygote(n, s, &step, &err);
 	if (r == 0)
@@ -343,6 +375,7 @@ void slot_reaped(struct nursery *n, struct slot *s, pid_t pid, int status)
 void slot_close(struct nursery *n, struct slot *s)
 {
 	struct err err = ERR_INIT;
+	keeper_stop(&s->keeper);
 	cleanup_close(&s->mount_ns);
 	if (s->stamp)
 		n->stamper->slot_free(n->stamper->env, s->stamp);

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include "pool/cgroup.h"
+#include "pool/keeper.h"
 #include "pool/nursery.h"
 #include "pool/steps.h"
 
@@ -18,7 +19,7 @@ enum slot_state {
 };
 
 struct policy_slot {
-	struct sock_filter *insns;
+	int fd; /* sealed memfd with the instructions, or -1 */
 	unsigned short len;
 	bool listener, early, sockets;
 };
@@ -39,6 +40,7 @@ struct slot {
 	int lock;
 	void *stamp;
 	struct cgroup_leaf leaf;
+	struct keeper keeper; /* hybrid hosts */
 	enum slot_state state;
 	bool used; /* a zygote lived in the leaf since it was made */
 	pid_t init, helper;

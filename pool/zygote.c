@@ -36,7 +36,8 @@
 
 struct zygote {
 	const struct zygote_spec *spec;
-	int root, usr, go;
+	int root, usr, go, filter_fd;
+	const struct sock_filter *filter;
 	int sync[2];
 	int page_fd;
 	struct zygote_page *page;
@@ -59,8 +60,8 @@ static void die(unsigned step, int error)
 /* Close everything of the nursery's but what this zygote was given, which moves to fixed numbers. */
 static void take_fds(struct zygote *z)
 {
-	int given[4] = {z->spec->control, z->spec->go, z->spec->root, z->spec->usr};
-	static const int target[4] = {ZYGOTE_CONTROL_FD, 4, 5, 6};
+	int given[5] = {z->spec->control, z->spec->go, z->spec->root, z->spec->filter, z->spec->usr};
+	static const int target[5] = {ZYGOTE_CONTROL_FD, 4, 5, 6, 7};
 	for (size_t i = 0; i < ARRAY_SIZE(given); i++)
 		if (given[i] >= 0)
 			given[i] = fcntl(given[i], F_DUPFD_CLOEXEC, 16);
@@ -70,13 +71,14 @@ static void take_fds(struct zygote *z)
 		else
 			(void)close(target[i]);
 	}
-	(void)sys_close_range(7, ~0u, 0);
+	(void)sys_close_range(8, ~0u, 0);
 	/* The nursery's stdin is /dev/null. */
 	(void)dup2(0, 1);
 	(void)dup2(0, 2);
 	z->go = 4;
 	z->root = 5;
-	z->usr = z->spec->usr >= 0 ? 6 : -1;
+	z->filter_fd = 6;
+	z->usr = z->spec->usr >= 0 ? 7 : -1;
 }
 
 static void wait_for_nursery(struct zygote *z)
@@ -160,6 +162,12 @@ static void set_up(struct zygote *z)
 
 static void share_page(struct zygote *z)
 {
+	size_t filter_size = (size_t)z->spec->filter_len * sizeof(struct sock_filter);
+	void *filter = mmap(NULL, filter_size, PROT_READ, MAP_PRIVATE, z->filter_fd, 0);
+	if (filter == MAP_FAILED)
+		die(STEP_SETUP_PAGE, -errno);
+	z->filter = filter;
+	cleanup_close(&z->filter_fd);
 	z->page_fd = memfd_create("petri-zygote", MFD_CLOEXEC);
 	if (z->page_fd < 0 || ftruncate(z->page_fd, 4096) < 0)
 		die(STEP_SETUP_PAGE, -errno);
@@ -187,9 +195,7 @@ static int become(uid_t id)
 static int lock(void *ctx)
 {
 	struct zygote *z = ctx;
-	struct sock_fprog program = {.len = z->spec->filter_len, .filter = (struct sock_filter *)z->spec->filter};
-	if (program.len == 0)
-		return 0;
+	struct sock_fprog program = {.len = z->spec->filter_len, .filter = (struct sock_filter *)z->filter};
 	unsigned flags = z->spec->listener ? SECCOMP_FILTER_FLAG_NEW_LISTENER : 0;
 	int r = sys_seccomp(SECCOMP_SET_MODE_FILTER, flags, &program);
 	if (r < 0)
@@ -322,7 +328,7 @@ static void init_main(struct zygote *z)
 
 pid_t zygote_clone(const struct zygote_spec *spec, int *ret_pidfd)
 {
-	struct zygote z = {.spec = spec, .child_pidfd = -1};
+	struct zygote z = {.spec = spec, .child_pidfd = -1, .filter_fd = -1};
 	int pidfd = -1;
 	struct clone_args args = {
 		.flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD,
@@ -332,6 +338,10 @@ pid_t zygote_clone(const struct zygote_spec *spec, int *ret_pidfd)
 	if (spec->leaf >= 0) {
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (uint64_t)spec->leaf;
+	}
+	if (spec->sibling) { /* the exit signal is then the caller's own */
+		args.flags |= CLONE_PARENT;
+		args.exit_signal = 0;
 	}
 	if (spec->network != POOL_NET_SHARED)
 		args.flags |= CLONE_NEWNET;

@@ -18,8 +18,9 @@ struct zygote_spec {
 	int root;    /* detached mount of the job's root */
 	int usr;     /* read-only mount for /usr, or -1 */
 	enum pool_network network;
-	const struct sock_filter *filter; /* the policy */
+	int filter; /* memfd with the policy's instructions */
 	unsigned short filter_len;
+	bool sibling; /* be a child of the caller's parent (CLONE_PARENT): the caller is a keeper */
 	bool listener, early;
 };
 

@@ -101,10 +101,8 @@ Test(layers_tar, ids_depend_on_the_tree_alone)
 {
 	struct fixture f;
 	fixture_open(&f, true);
-	struct layer_info a = import_ok(&f, TAR({"d/", '5', .mode = 0755}, {"d/x", '0', .data = "1", .mode = 0644},
-							  {"d/y", '0', .data = "2", .mode = 0644}));
-	struct layer_info b = import_ok(&f, TAR({"d/y", '0', .data = "2", .mode = 0644}, {"./d//x", '0', .data = "old"},
-							  {"d/x", '0', .data = "1", .mode = 0644}, {"d", '5', .mode = 0755}));
+	struct layer_info a = import_ok(&f, TAR({"d/", '5', .mode = 0755}, {"d/x", '0', .data = "1", .mode = 0644}, {"d/y", '0', .data = "2", .mode = 0644}));
+	struct layer_info b = import_ok(&f, TAR({"d/y", '0', .data = "2", .mode = 0644}, {"./d//x", '0', .data = "old"}, {"d/x", '0', .data = "1", .mode = 0644}, {"d", '5', .mode = 0755}));
 	cr_expect_arr_eq(a.id, b.id, 16);
 	cr_expect_eq(count_in(store_layers_fd(f.store), "."), 2, "one tree is stored twice");
 	const struct ustar other[] = {
@@ -185,11 +183,7 @@ Test(layers_tar, replaces_links_and_files_in_place)
 	char victim[100];
 	snprintf(victim, sizeof(victim), "%s/victim", f.dir);
 	struct layer_info info =
-		import_ok(&f, TAR({"l", '2', .link = victim}, {"l", '0', .data = "mine", .mode = 0644},
-				      {"a", '0', .data = "shared", .mode = 0644}, {"b", '1', .link = "a"},
-				      {"b", '0', .data = "own", .mode = 0644}, {"a", '1', .link = "a"}, {"e/", '5', .mode = 0755},
-				      {"e", '0', .data = "was a directory", .mode = 0644}, {"g", '0', .data = "x"},
-				      {"g/", '5', .mode = 0700}));
+		import_ok(&f, TAR({"l", '2', .link = victim}, {"l", '0', .data = "mine", .mode = 0644}, {"a", '0', .data = "shared", .mode = 0644}, {"b", '1', .link = "a"}, {"b", '0', .data = "own", .mode = 0644}, {"a", '1', .link = "a"}, {"e/", '5', .mode = 0755}, {"e", '0', .data = "was a directory", .mode = 0644}, {"g", '0', .data = "x"}, {"g/", '5', .mode = 0700}));
 	int d = layer_dir(&f, &info, "diff");
 	content_is(f.dirfd, "victim", "safe");
 	content_is(d, "l", "mine");
@@ -290,9 +284,7 @@ Test(layers_tar, keeps_the_bytes_of_names)
 	struct fixture f;
 	fixture_open(&f, true);
 	const char *decomposed = "16 path=e\xcc\x81-pax\n", *latin = "x\xff\xe9";
-	struct layer_info info = import_ok(&f, TAR({"pax", 'x', .data = decomposed}, {"s", '0', .data = "1", .mode = 0644},
-							  {"e\xcc\x81-ustar", '0', .data = "2"}, {latin, '0', .data = "3"},
-							  {"new\nline", '0', .data = "4"}));
+	struct layer_info info = import_ok(&f, TAR({"pax", 'x', .data = decomposed}, {"s", '0', .data = "1", .mode = 0644}, {"e\xcc\x81-ustar", '0', .data = "2"}, {latin, '0', .data = "3"}, {"new\nline", '0', .data = "4"}));
 	int d = layer_dir(&f, &info, "diff");
 	content_is(d, "e\xcc\x81-pax", "1");
 	content_is(d, "e\xcc\x81-ustar", "2");

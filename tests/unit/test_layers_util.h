@@ -17,7 +17,7 @@
 #include "layers/tree.h"
 
 struct fixture {
-	char dir[64];   /* /tmp/…, removed at the end */
+	char dir[64];	/* /tmp/…, removed at the end */
 	char state[80]; /* dir/state */
 	int dirfd;
 	struct store *store;
@@ -100,7 +100,7 @@ struct ustar {
 	char type; /* '0' file, '1' hard link, '2' symlink, '3' char, '4' block, '5' dir, '6' FIFO, 'x' pax */
 	const char *link;
 	const char *data; /* content, or NULL */
-	size_t len;       /* of data; 0: strlen */
+	size_t len;	  /* of data; 0: strlen */
 	unsigned mode;
 	unsigned long uid, gid;
 	long mtime;
@@ -124,7 +124,9 @@ __attribute__((unused)) static void tar_add(int fd, const struct ustar *e)
 	h[156] = (unsigned char)e->type;
 	if (e->link)
 		strncpy((char *)h + 157, e->link, 100);
-	memcpy(h + 257, "ustar\0" "00", 8);
+	memcpy(h + 257, "ustar\0"
+			"00",
+		8);
 	memset(h + 148, ' ', 8);
 	unsigned sum = 0;
 	for (size_t i = 0; i < sizeof(h); i++)
