@@ -155,7 +155,7 @@ static int own_process(struct err *err)
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
 	}
-	/* One empty network namespace, loopback down, for every job whose policy has no sockets. */
+	/* Nothing here needs the network, and nothing that is forked here should ever see the machine's. */
 	if (unshare(CLONE_NEWNET) < 0)
 		return err_set(err, errno, "unshare the network namespace (petri needs root)");
 	return 0;

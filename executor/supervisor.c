@@ -339,6 +339,10 @@ int supervise(const struct supervisor_config *config)
 					 "does not need); try sudo, and `petri doctor` for the rest");
 	if (r == 0)
 		r = store_open(config->state, &s.store, &err);
+	if (r == 0 && config->restart) { /* a worker: what costs time once is paid before anybody waits */
+		store_sweep(s.store);
+		store_warm();
+	}
 	if (r == 0)
 		r = image_host_prepare(s.store, &err);
 	if (r == 0)

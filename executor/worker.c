@@ -321,7 +321,6 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 	w.drain = (struct loop_timer){.fn = on_drain, .data = &w};
 	w.signals = open_signals();
 	w.signal_op = (struct loop_op){.fn = on_signal, .data = &w};
-	store_warm();
 	struct engine_config config = {.loop = w.loop, .store = fds->store, .nursery = fds->nursery,
 		.supervisor = fds->supervisor, .name = c->name, .policy_dirs = c->policies[0] ? dirs : NULL,
 		.warm_image = c->warm_image[0] ? c->warm_image : NULL, .warm_policy = c->warm_policy[0] ? c->warm_policy : NULL,

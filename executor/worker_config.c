@@ -140,7 +140,7 @@ int worker_config_load(struct worker_config *c, const char *path, struct err *er
 			*(bool *)((char *)c + s->offset) = json_is_true(value);
 		else if (s && s->kind == COUNT && json_is_integer(value) && json_integer_value(value) >= 0)
 			r = store_number(s, (char *)c + s->offset, (uint64_t)json_integer_value(value), err);
-		else if (s && s->kind != SWITCH && json_is_string(value))
+		else if (s && (s->kind == TEXT || s->kind == DURATION) && json_is_string(value))
 			r = worker_config_set(c, key, json_string_value(value), err);
 		else
 			r = err_say(err, EINVAL, s ? "'%s' has a value of the wrong type" : "unknown setting '%s'", key);

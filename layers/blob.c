@@ -238,9 +238,11 @@ static int put(struct store *store, struct source *src, uint64_t max, enum store
 	if (r == 0)
 		r = copy_hashed(src, object.fd, max, hash, &bytes, err);
 	if (r == 0)
-		r = hash_final(hash, origin == STORE_JOB ? store->secret : NULL, sizeof(store->secret), id, sha, err);
+		r = hash_final(hash, id, sha, err);
 	if (r < 0)
 		return r;
+	if (origin == STORE_JOB)
+		hash_salt(store->secret, sha, id);
 
 	char text[RECORD_MAX];
 	format_hex(sha, sizeof(sha), text);

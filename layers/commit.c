@@ -33,7 +33,6 @@
 
 struct commit {
 	const struct layer_commit *args;
-	const struct store *store;
 	/* In the helper: */
 	struct unpack *unpack;
 	struct pack pack;
@@ -151,7 +150,7 @@ static int commit_entry(struct commit *c, int dir, const char *name, struct err 
 		return commit_subdir(c, dir, name, st.st_mode, err);
 	if (S_ISLNK(st.st_mode))
 		return commit_link(c, dir, name, err);
-	return unpack_skip(c->unpack, c->path, err);
+	return unpack_skip(c->unpack, err);
 }
 
 /* The depth is bounded by unpack_entry(), which refuses a directory before it is entered. */
@@ -223,7 +222,7 @@ static int run_commit(void *ctx, struct jail_report *report, struct err *err)
 		return r;
 	report->packed = r == 1;
 	report->skipped = unpack_skipped(c->unpack);
-	return layer_hash(&bounds, c->store->secret, report, err);
+	return layer_hash(&bounds, report, err);
 }
 
 /* ---- in the caller ---- */
@@ -275,7 +274,6 @@ int layer_commit(struct store *store, const struct layer_commit *args, struct la
 		return err_set(err, ENOMEM, "commit %s", args->prefix);
 	/* Its buffers stay untouched here: pages that this process never wrote cost the fork nothing. */
 	commit->args = args;
-	commit->store = store;
 	commit->unpack = NULL;
 	commit->bytes = commit->entries = 0;
 	hash_prepare();
@@ -292,6 +290,8 @@ int layer_commit(struct store *store, const struct layer_commit *args, struct la
 		.fds = fds,
 		.nfds = ARRAY_SIZE(fds),
 		.second_base = args->uid_base,
+		.wipe = store->secret,
+		.wipe_len = sizeof(store->secret),
 		.max_file_bytes = MAX(args->max_bytes, (uint64_t)LAYER_PACK_MAX_BYTES),
 		.run = run_commit,
 		.ctx = commit,
@@ -302,6 +302,7 @@ int layer_commit(struct store *store, const struct layer_commit *args, struct la
 		r = finish_pack(&temp, pack, report.packed, err);
 	if (r < 0)
 		return r;
+	hash_salt(store->secret, report.sha256, report.id);
 	if (report.skipped > 0)
 		log_debug("commit: devices, FIFOs or sockets left out count=%" PRIu64, report.skipped);
 	return layer_publish(&temp, &report, false, ret, err);

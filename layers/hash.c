@@ -57,25 +57,29 @@ void hash_update(struct hash *hash, const void *data, size_t len)
 		hash->failed = true;
 }
 
-int hash_final(struct hash *hash, const uint8_t *salt, size_t salt_len, uint8_t ret_id[16], uint8_t ret_sha256[32],
-	struct err *err)
+static void canonical_id(XXH128_hash_t id, uint8_t ret[16])
 {
-	uint8_t sha[32], salted[128];
+	XXH128_canonical_t canonical;
+	XXH128_canonicalFromHash(&canonical, id);
+	memcpy(ret, canonical.digest, 16);
+}
+
+int hash_final(struct hash *hash, uint8_t ret_id[16], uint8_t ret_sha256[32], struct err *err)
+{
+	uint8_t sha[32];
 	unsigned len = 0;
 	if (hash->failed || EVP_DigestFinal_ex(hash->sha, sha, &len) != 1 || len != sizeof(sha))
 		return err_set(err, EIO, "compute a hash");
-	XXH128_hash_t id = XXH3_128bits_digest(hash->xxh);
-	if (salt) {
-		if (salt_len + sizeof(sha) > sizeof(salted))
-			return err_set(err, EINVAL, "salt a hash");
-		memcpy(salted, salt, salt_len);
-		memcpy(salted + salt_len, sha, sizeof(sha));
-		id = XXH3_128bits(salted, salt_len + sizeof(sha));
-		explicit_bzero(salted, sizeof(salted));
-	}
-	XXH128_canonical_t canonical;
-	XXH128_canonicalFromHash(&canonical, id);
-	memcpy(ret_id, canonical.digest, 16);
+	canonical_id(XXH3_128bits_digest(hash->xxh), ret_id);
 	memcpy(ret_sha256, sha, sizeof(sha));
 	return 0;
+}
+
+void hash_salt(const uint8_t salt[HASH_SALT_LEN], const uint8_t sha256[32], uint8_t ret_id[16])
+{
+	uint8_t both[HASH_SALT_LEN + 32];
+	memcpy(both, salt, HASH_SALT_LEN);
+	memcpy(both + HASH_SALT_LEN, sha256, 32);
+	canonical_id(XXH3_128bits(both, sizeof(both)), ret_id);
+	explicit_bzero(both, sizeof(both));
 }

@@ -17,11 +17,17 @@ void hash_free(struct hash *hash);
 void hash_update(struct hash *hash, const void *data, size_t len);
 
 /*
- * hash_final - the digests of all that was fed in.
- * @salt: NULL for an upload: the id is the XXH3-128 of the content. Otherwise salt_len secret bytes, and the id is
- *        XXH3-128(salt || SHA-256(content)). The content enters through SHA-256 alone because XXH3 is linear enough that
- *        a secret prefix would not keep a job from making two contents with one id, or from learning the prefix.
+ * hash_final - the digests of all that was fed in; the id is an upload's.
  * Return: 0, or -errno when the crypto library failed at some point.
  */
-int hash_final(struct hash *hash, const uint8_t *salt, size_t salt_len, uint8_t ret_id[16], uint8_t ret_sha256[32],
-	struct err *err);
+int hash_final(struct hash *hash, uint8_t ret_id[16], uint8_t ret_sha256[32], struct err *err);
+
+#define HASH_SALT_LEN 32
+
+/*
+ * hash_salt - the id of a job's object: XXH3-128(salt || SHA-256 of the content).
+ * The content enters through SHA-256 alone, because XXH3 is linear enough that a secret put before the content would
+ * neither keep a job from making two contents with one id, nor stay secret. So the salt need not be known where the
+ * content is read, either.
+ */
+void hash_salt(const uint8_t salt[HASH_SALT_LEN], const uint8_t sha256[32], uint8_t ret_id[16]);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -46,7 +47,7 @@ int image_file_name(const char *name, char ret[IMAGE_FILE_MAX], struct err *err)
 		else
 			*p++ = *name;
 	}
-	(void)strcpy(p, JSON_SUFFIX);
+	(void)stpcpy(p, JSON_SUFFIX);
 	return 0;
 }
 
@@ -60,8 +61,11 @@ static bool name_of_file(char *file)
 	char *to = file;
 	for (const char *from = file; *from;) {
 		bool slash = strncmp(from, "%2F", 3) == 0, colon = strncmp(from, "%3A", 3) == 0;
-		*to++ = slash ? '/' : colon ? ':'
-					    : *from;
+		const char escaped = slash ? '/' : ':', plain = *from;
+		if (slash || colon)
+			*to++ = escaped;
+		else
+			*to++ = plain;
 		from += slash || colon ? 3 : 1;
 	}
 	*to = '\0';
@@ -187,7 +191,7 @@ int image_import(struct store *store, const char *name, const char *source, stru
 	_cleanup_(image_clear) struct image image = {.nlayers = 1, .env = default_env()};
 	if (!image.env)
 		return err_set(err, ENOMEM, "describe the image %s", name);
-	(void)strcpy(image.name, name);
+	(void)snprintf(image.name, sizeof(image.name), "%s", name);
 	memcpy(image.layers[0], layer.id, sizeof(layer.id));
 	r = image_save(store, &image, NULL, err);
 	if (r < 0)

@@ -5,6 +5,7 @@
 #include "layers/image_internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -146,8 +147,8 @@ static int image_from_json(json_t *root, const char *name, struct image *image, 
 	const char *mark_text = json_string_value(mark);
 	if (!json_is_null(mark) && (!mark_text || strlen(mark_text) >= IMAGE_STAMP_MAX))
 		return -EINVAL;
-	(void)strcpy(image->name, name); /* image_name_valid() has bounded it */
-	(void)strcpy(stamp, mark_text ? mark_text : "");
+	(void)snprintf(image->name, sizeof(image->name), "%s", name);
+	(void)snprintf(stamp, IMAGE_STAMP_MAX, "%s", mark_text ? mark_text : "");
 	image->host_usr = host_usr != 0;
 	int r = layers_from_json(layers, image);
 	if (r == 0)

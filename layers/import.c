@@ -54,7 +54,7 @@ static int run_unpack(void *ctx, struct jail_report *report, struct err *err)
 static int run_hash(void *ctx, struct jail_report *report, struct err *err)
 {
 	struct import *import = ctx;
-	return layer_hash(&import->bounds, NULL, report, err);
+	return layer_hash(&import->bounds, report, err);
 }
 
 /* In the caller, while the first helper runs. */

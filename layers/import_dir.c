@@ -152,7 +152,7 @@ static int walk_entry(struct walk *w, int dir, const char *name, unsigned depth,
 		return walk_file(w, dir, name, err);
 	if (S_ISLNK(st.st_mode))
 		return walk_link(w, dir, name, &st, err);
-	return stream_skip(w->stream, w->path, err);
+	return stream_skip(w->stream, err);
 }
 
 static int walk_dir(struct walk *w, int dir, unsigned depth, struct err *err)

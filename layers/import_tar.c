@@ -92,7 +92,7 @@ static int one_entry(struct archive *a, struct archive_entry *e, struct unpack *
 		return r < 0 ? r : copy_content(a, e, u, err);
 	}
 	default:
-		return unpack_skip(u, entry.path, err);
+		return unpack_skip(u, err);
 	}
 }
 

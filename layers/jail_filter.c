@@ -36,7 +36,6 @@ static const int allowed[] = {
 	SYS_close,
 	SYS_fcntl,
 	SYS_ftruncate,
-	SYS_fallocate,
 	/* trees, all beneath the helper's root directory */
 	SYS_openat,
 	SYS_openat2,

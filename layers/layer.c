@@ -69,6 +69,7 @@ int layer_bounds_get(struct store *store, struct layer_bounds *ret, struct err *
 	if (fstatvfs(store->layers, &fs) < 0)
 		return err_set(err, errno, "ask for the free space of the store");
 	uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize;
+	room -= room / 16; /* a bomb must not take the last block from the jobs that run beside it */
 	ret->bytes = MIN(room, IMPORT_MAX_BYTES);
 	/* Some filesystems make inodes as they go, and count none. */
 	ret->entries = fs.f_files ? MIN((uint64_t)fs.f_favail, IMPORT_MAX_ENTRIES) : IMPORT_MAX_ENTRIES;
@@ -80,15 +81,15 @@ static void hash_cleanup(struct hash **hash)
 	hash_free(*hash);
 }
 
-int layer_hash(const struct layer_bounds *bounds, const uint8_t *salt, struct jail_report *report, struct err *err)
+int layer_hash(const struct layer_bounds *bounds, struct jail_report *report, struct err *err)
 {
 	_cleanup_(hash_cleanup) struct hash *hash = NULL;
-	struct canonical sum;
+	struct canonical sum = {0};
 	int r = hash_new(&hash, err);
 	if (r == 0)
 		r = canonical_hash(JAIL_ROOT, bounds->bytes, bounds->entries, hash, &sum, err);
 	if (r == 0)
-		r = hash_final(hash, salt, STORE_SECRET_LEN, report->id, report->sha256, err);
+		r = hash_final(hash, report->id, report->sha256, err);
 	if (r < 0)
 		return r;
 	report->bytes = sum.bytes;
@@ -163,7 +164,7 @@ static int read_description(struct store *store, const uint8_t id[16], struct de
 
 int layer_load(struct store *store, const uint8_t id[16], struct layer_info *ret, struct err *err)
 {
-	struct description d;
+	struct description d = {.pack_bytes = 0};
 	int r = read_description(store, id, &d, err);
 	if (r == 0)
 		*ret = d.info;
@@ -172,7 +173,7 @@ int layer_load(struct store *store, const uint8_t id[16], struct layer_info *ret
 
 int layer_sha256(struct store *store, const uint8_t id[16], char ret_hex[65], struct err *err)
 {
-	struct description d;
+	struct description d = {.pack_bytes = 0};
 	int r = read_description(store, id, &d, err);
 	if (r == 0)
 		memcpy(ret_hex, d.sha256, sizeof(d.sha256));
@@ -181,7 +182,7 @@ int layer_sha256(struct store *store, const uint8_t id[16], char ret_hex[65], st
 
 int layer_open_pack(struct store *store, const uint8_t id[16], struct err *err)
 {
-	struct description d;
+	struct description d = {.pack_bytes = 0};
 	char path[33 + sizeof("/pack")], hex[33];
 	struct stat st;
 	int r = read_description(store, id, &d, err);
@@ -206,7 +207,7 @@ int layer_open_pack(struct store *store, const uint8_t id[16], struct err *err)
 static int meet_existing(struct layer_temp *temp, const struct jail_report *report, const char *hex,
 	struct layer_info *ret, struct err *err)
 {
-	struct description there;
+	struct description there = {.pack_bytes = 0};
 	char sha[65], aside[TREE_RANDOM_NAME_MAX];
 	format_hex(report->sha256, 32, sha);
 	int r = read_description(temp->store, report->id, &there, err);

@@ -29,8 +29,8 @@ struct layer_bounds {
 /* layer_bounds_get - what an import may take: the fixed bounds, or what the store's filesystem has free. */
 int layer_bounds_get(struct store *store, struct layer_bounds *ret, struct err *err);
 
-/* layer_hash - in a helper: the tree at JAIL_ROOT's id (salted when salt is not NULL), SHA-256 and sums. */
-int layer_hash(const struct layer_bounds *bounds, const uint8_t *salt, struct jail_report *report, struct err *err);
+/* layer_hash - in a helper: the id (unsalted), SHA-256 and sums of the tree at JAIL_ROOT. */
+int layer_hash(const struct layer_bounds *bounds, struct jail_report *report, struct err *err);
 
 /*
  * layer_publish - write layer.json and rename the temporary directory to its id.

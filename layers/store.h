@@ -23,7 +23,7 @@
 #define STORE_UID_BASE 0x70000000u
 #define STORE_UID_COUNT 65536u
 #define STORE_JOB_UID 1000u			   /* the job's user, inside every sandbox */
-#define STORE_WORKER_UID (STORE_UID_BASE + 65000u) /* the unprivileged worker's uid and gid */
+#define STORE_WORKER_UID 0x7ffd0000u /* the unprivileged worker's uid and gid: outside every mapped range */
 
 struct store;
 
@@ -47,7 +47,7 @@ void store_warm(void);
 /* ---- blobs ---- */
 enum store_origin {
 	STORE_UPLOAD, /* an operator's upload: the plain XXH3-128 of the content */
-	STORE_JOB,    /* made by a job: salted, so that no job can take an honest upload's id */
+	STORE_JOB,    /* made by a job: XXH3-128(secret || SHA-256), so that no job can take an honest upload's id */
 };
 
 /*
@@ -81,6 +81,11 @@ struct layer_info {
 /*
  * layer_import_dir - import the tree beneath dirfd, owned by host ids as found.
  * layer_import_tar - import a tar (plain, gzip, zstd, xz; libarchive) read from fd.
+ * Regular files, directories, links, modes, owners (0..65535) and times in seconds are kept. Dropped: setuid and setgid,
+ * every extended attribute, devices, FIFOs and sockets, the content of other mounts. Refused, naming the entry: absolute
+ * paths, "..", paths through a link, hard links to anything but a file of the same tree, owners out of range, and more
+ * than 64 GiB (or what is free), 2 million entries or 256 levels. A tar must be plain, gzip, zstd or xz; give a
+ * read-only fd. A tree that is stored already is shared; -EEXIST when another one has the same id.
  * Both run the parser in a child: own user namespace mapped onto the store's range, empty network namespace,
  * seccomp, closed fds. Nothing is stored unless all of it was good. Call as root.
  */
@@ -94,8 +99,12 @@ struct layer_commit {
 	uint64_t max_bytes;
 	uint64_t max_entries;
 };
-/* layer_commit - make a layer of a job's directory: ids salted (STORE_JOB), all files the job user's, a pack when
- * small. Call as root. */
+/*
+ * layer_commit - make a layer of a job's directory: ids salted (STORE_JOB), all files the job user's and of one fixed
+ * time (the same outputs are the same layer), hard links copied, symbolic links kept, everything else skipped. It has a
+ * pack when it is small, lies under /work and the job's user could write it. Not synced: a power cut may lose it.
+ * -EFBIG past a bound (holes count). Call as root, the job's processes being gone.
+ */
 int layer_commit(struct store *store, const struct layer_commit *commit, struct layer_info *ret, struct err *err);
 
 /* layer_load - what layer.json says. Usable by the unprivileged worker. Return: 0, -ENOENT, or -errno. */

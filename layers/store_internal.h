@@ -1,9 +1,10 @@
 /* What the files of the store share: the opened directories and the secret. Not for other folders. */
 #pragma once
 
+#include "layers/hash.h"
 #include "layers/store.h"
 
-#define STORE_SECRET_LEN 32
+#define STORE_SECRET_LEN HASH_SALT_LEN
 
 struct store {
 	char *path;

@@ -116,10 +116,10 @@ int stream_entry(struct stream *s, const struct unpack_entry *e, struct err *err
 	return put(s, &head, e->path, target, err);
 }
 
-int stream_skip(struct stream *s, const char *path, struct err *err)
+int stream_skip(struct stream *s, struct err *err)
 {
-	struct stream_head head = {.type = STREAM_SKIP, .path_len = (uint32_t)MIN(strlen(path), TREE_PATH_MAX)};
-	return put(s, &head, path, "", err);
+	struct stream_head head = {.type = STREAM_SKIP};
+	return put(s, &head, "", "", err);
 }
 
 int stream_end(struct stream *s, struct err *err)
@@ -216,7 +216,7 @@ static int get_entry(struct reader *r, struct unpack *u, struct err *err)
 		return x;
 	path[head.path_len] = target[head.target_len] = '\0';
 	if (head.type == STREAM_SKIP)
-		return unpack_skip(u, path, err);
+		return unpack_skip(u, err);
 	if (head.type < STREAM_ENTRY_BASE || head.type >= STREAM_ENTRY_BASE + UNPACK_TYPE_MAX)
 		return garbled(err);
 	struct unpack_entry entry = {

@@ -24,7 +24,7 @@ void stream_free(struct stream *s);
 int stream_entry(struct stream *s, const struct unpack_entry *entry, struct err *err);
 int stream_data(struct stream *s, const void *data, size_t len, struct err *err);
 /* stream_skip - tell that an entry was left out. */
-int stream_skip(struct stream *s, const char *path, struct err *err);
+int stream_skip(struct stream *s, struct err *err);
 /* stream_end - close and flush. Without it the reader takes the stream as cut off. */
 int stream_end(struct stream *s, struct err *err);
 

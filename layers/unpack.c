@@ -240,7 +240,7 @@ static int unpack_file(struct unpack *u, const struct unpack_entry *e, const cha
 {
 	uint64_t total;
 	if (__builtin_add_overflow(u->bytes, (uint64_t)e->size, &total) || total > u->options.max_bytes)
-		return err_say(err, EFBIG, "entry '%.200s': it all takes more than %" PRIu64 " bytes", path,
+		return err_say(err, EFBIG, "entry '%.200s': it all takes more than the %" PRIu64 " bytes allowed or free", path,
 			u->options.max_bytes);
 	int r = clear_place(u, path, name, err);
 	if (r < 0)
@@ -303,6 +303,7 @@ static int unpack_hardlink(struct unpack *u, const struct unpack_entry *e, const
 int unpack_entry(struct unpack *u, const struct unpack_entry *e, struct err *err)
 {
 	char path[TREE_PATH_MAX + 1];
+	path[0] = '\0';
 	int r = u->file >= 0 ? unpack_file_end(u, err) : 0;
 	if (r == 0)
 		r = count_entry(u, err);
@@ -364,7 +365,7 @@ int unpack_file_end(struct unpack *u, struct err *err)
 	return r < 0 ? err_set(err, r, "entry '%.200s'", u->open_path) : 0;
 }
 
-int unpack_skip(struct unpack *u, const char *path, struct err *err)
+int unpack_skip(struct unpack *u, struct err *err)
 {
 	int r = u->file >= 0 ? unpack_file_end(u, err) : 0;
 	u->skipped++;

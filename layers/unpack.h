@@ -50,7 +50,7 @@ int unpack_data(struct unpack *u, const void *data, size_t len, uint64_t offset,
 /* unpack_file_end - finish the open file: its size, owner, mode, time. */
 int unpack_file_end(struct unpack *u, struct err *err);
 /* unpack_skip - count an entry that a layer cannot hold. */
-int unpack_skip(struct unpack *u, const char *path, struct err *err);
+int unpack_skip(struct unpack *u, struct err *err);
 /* unpack_finish - set the directories' times, last of all. */
 int unpack_finish(struct unpack *u, struct err *err);
 uint64_t unpack_skipped(const struct unpack *u);

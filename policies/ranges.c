@@ -1,8 +1,8 @@
 /*
  * The calls whose answer does not depend on arguments, nearly all: a search over runs of call numbers with the same
- * answer. libseccomp's own tree compares with each number of a policy's three hundred, and every zygote pays for the
- * length of its filter: the kernel checks, translates and tries it for each call, 0.35 us an instruction on the
- * development machine. The judge's program is a third of what it would be.
+ * answer. libseccomp's own tree compares with each of a policy's three hundred numbers, and every zygote pays for the
+ * length of its filter, which the kernel checks, translates and tries for each call: with that tree the judge's program
+ * had 671 instructions and took about 250 us to install on the development machine, so it has 377 and takes 90.
  *
  * Instructions are placed from the end backwards, as jumps only go forward: what is jumped to is there already.
  */
@@ -82,7 +82,8 @@ static size_t search(struct builder *b, size_t low, size_t high)
 		left = place_jump(b, left);
 	if (right - b->at > JUMP_MAX - 1)
 		right = place_jump(b, right);
-	return place(b, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, b->runs[middle].first, (unsigned char)(right - b->at), (unsigned char)(left - b->at)));
+	unsigned char jt = (unsigned char)(right - b->at), jf = (unsigned char)(left - b->at);
+	return place(b, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, b->runs[middle].first, jt, jf));
 }
 
 static void add_run(struct run *runs, size_t *n, struct run run)

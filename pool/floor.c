@@ -1,7 +1,7 @@
 /*
  * The fixed filter that lies beneath every policy, whatever BPF the policy brings: no foreign system call ABIs, no
- * io_uring, no keyrings, no bpf, no clone3 (whose flags no filter can see), and in the shared network namespace no way
- * to a socket. Runs in the zygote's init before it forks; async-signal-safe.
+ * io_uring, no keyrings, no bpf, no clone3 (whose flags no filter can see), and without a network namespace of the job's
+ * own no way to a socket but nameless connected pairs, which runtimes need for themselves. Runs in the zygote's init before it forks; async-signal-safe.
  *
  * A refused call answers SECCOMP_RET_USER_NOTIF although this filter has no listener: the kernel then fails it with
  * ENOSYS (seccomp_do_user_notification(), kernel/seccomp.c). RET_ERRNO would do the same, but takes precedence over a
@@ -14,6 +14,7 @@
 #include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include "base/cleanup.h"
@@ -40,7 +41,8 @@ unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets)
 {
 	static const unsigned always[] = {SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_keyctl,
 		SYS_add_key, SYS_request_key, SYS_bpf, SYS_clone3};
-	static const unsigned without_sockets[] = {SYS_socket, SYS_socketpair};
+	/* A socketpair's end can be bound to an abstract name, which the slot's next job could find taken. */
+	static const unsigned without_sockets[] = {SYS_socket, SYS_bind, SYS_connect, SYS_listen, SYS_accept, SYS_accept4};
 	unsigned n = 0;
 	add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)));
 	add(insns, cap, &n, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 1, 0));
@@ -57,6 +59,19 @@ unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets)
 	for (size_t i = 0; !sockets && i < ARRAY_SIZE(without_sockets); i++) {
 		add(insns, cap, &n, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, without_sockets[i], 0, 1));
 		add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF));
+	}
+	if (!sockets) { /* socketpair(AF_UNIX, SOCK_STREAM and flags); the kernel reads both as int: the low words */
+		const struct sock_filter pair[] = {
+			BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socketpair, 0, 6),
+			BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+			BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 0, 3),
+			BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+			BPF_STMT(BPF_ALU | BPF_AND | BPF_K, ~(unsigned)(SOCK_CLOEXEC | SOCK_NONBLOCK)),
+			BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOCK_STREAM, 1, 0),
+			BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+		};
+		for (size_t i = 0; i < ARRAY_SIZE(pair); i++)
+			add(insns, cap, &n, pair[i]);
 	}
 	add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
 	return n;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -34,9 +35,11 @@ static void wake(_Atomic uint32_t *word)
 	(void)syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-_Noreturn static void keep(struct keeper_page *page)
+_Noreturn static void keep(struct keeper_page *page, int net)
 {
 	uint32_t seen = 0;
+	if (setns(net, CLONE_NEWNET) < 0)
+		_exit(1); /* the first request then times out, and says so */
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	(void)prctl(PR_SET_NAME, "petri-keeper", 0, 0, 0);
 	for (;;) {
@@ -53,7 +56,7 @@ _Noreturn static void keep(struct keeper_page *page)
 	}
 }
 
-int keeper_start(struct keeper *keeper)
+int keeper_start(struct keeper *keeper, int net)
 {
 	*keeper = (struct keeper){0};
 	struct keeper_page *page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -63,7 +66,7 @@ int keeper_start(struct keeper *keeper)
 	struct clone_args args = {.flags = CLONE_FILES, .exit_signal = SIGCHLD};
 	pid_t pid = sys_clone3(&args);
 	if (pid == 0)
-		keep(page);
+		keep(page, net);
 	if (pid < 0) {
 		(void)munmap(page, sizeof(*page));
 		return pid;

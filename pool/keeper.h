@@ -20,8 +20,9 @@ struct keeper {
 	struct keeper_page *page;
 };
 
-/* keeper_start - fork it; it waits. The caller attaches it to the leaves. Return: 0 or -errno. */
-int keeper_start(struct keeper *keeper);
+/* keeper_start - fork it; it enters the network namespace @net and waits. The caller attaches it to the leaves. Return: 0 or
+ * -errno. */
+int keeper_start(struct keeper *keeper, int net);
 /* keeper_clone - as zygote_clone(), by the keeper. -ESRCH when it is dead. Waits a second at most. */
 pid_t keeper_clone(struct keeper *keeper, const struct zygote_spec *spec, int *ret_pidfd);
 /* keeper_stop - kill and reap it; fine when there is none. */

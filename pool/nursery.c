@@ -177,7 +177,7 @@ static void loop(struct nursery *n, int signals)
 int nursery_run(const struct nursery_config *config, const struct nursery_stamper *stamper, struct cgroup_tree *tree,
 	struct err *err)
 {
-	struct nursery n = {.config = config, .stamper = stamper, .tree = tree, .peak_resets = true};
+	struct nursery n = {.config = config, .stamper = stamper, .tree = tree, .peak_resets = true, .home_net = -1};
 	_cleanup_free_ struct slot *slots = calloc(config->nslots, sizeof(*slots));
 	if (!slots)
 		return err_set(err, ENOMEM, "%u slots", config->nslots);

@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -57,7 +58,7 @@ static int place_keeper(struct nursery *n, struct slot *s, struct err *err)
 	if (!hybrid(n) || s->keeper.pid > 0)
 		return 0;
 	keeper_stop(&s->keeper);
-	int r = keeper_start(&s->keeper);
+	int r = keeper_start(&s->keeper, s->net);
 	if (r < 0)
 		return err_set(err, r, "fork a keeper");
 	return cgroup_leaf_attach_v1(&s->leaf, s->keeper.pid, err);
@@ -95,10 +96,32 @@ static int make_leaf(struct nursery *n, struct slot *s, struct err *err)
 	return r < 0 && r != -EPIPE ? err_set(err, r, "send a leaf to the worker") : 0;
 }
 
+static int open_net(struct err *err)
+{
+	int fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? err_set(err, errno, "open a network namespace") : fd;
+}
+
+/* Making one is slow (0.5 ms, and it serialises in the kernel): once a slot. */
+static int make_net(struct nursery *n, struct slot *s, struct err *err)
+{
+	if (n->home_net < 0) {
+		int r = n->home_net = open_net(err);
+		if (r < 0)
+			return r;
+	}
+	if (unshare(CLONE_NEWNET) < 0)
+		return err_set(err, errno, "make a network namespace");
+	s->net = open_net(err);
+	if (setns(n->home_net, CLONE_NEWNET) < 0)
+		return err_set(err, errno, "return to the nursery's network namespace");
+	return s->net < 0 ? s->net : 0;
+}
+
 int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct err *err)
 {
 	struct slot *s = &n->slots[index];
-	*s = (struct slot){.index = index, .lock = -1, .init_pidfd = -1, .mount_ns = -1, .root = -1, .leaf = {.dir = -1}};
+	*s = (struct slot){.index = index, .lock = -1, .init_pidfd = -1, .mount_ns = -1, .net = -1, .root = -1, .leaf = {.dir = -1}};
 	for (size_t i = 0; i < V1_MAX; i++)
 		s->leaf.v1[i] = s->leaf.procs[i] = -1;
 	unsigned number = first_number;
@@ -113,6 +136,8 @@ int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct e
 		return err_say(err, EBUSY, "all %d slot numbers of this machine are taken", POOL_NUMBERS_MAX);
 	s->number = number;
 	int r = n->stamper->slot_init(n->stamper->env, number, POOL_UID_BASE + number * POOL_UID_COUNT, &s->stamp, err);
+	if (r == 0)
+		r = make_net(n, s, err);
 	if (r == 0)
 		r = make_leaf(n, s, err);
 	return r < 0 ? err_wrap(err, "slot %u", number) : (int)number;
@@ -161,6 +186,17 @@ static int introduce(struct nursery *n, struct slot *s, unsigned *step, struct e
 	return 0;
 }
 
+/* The zygote is born in the slot's network namespace: it could not enter it, which belongs to the machine's root. */
+static pid_t clone_in_net(struct nursery *n, struct slot *s, const struct zygote_spec *spec)
+{
+	if (setns(s->net, CLONE_NEWNET) < 0)
+		return -errno;
+	pid_t pid = zygote_clone(spec, &s->init_pidfd);
+	if (setns(n->home_net, CLONE_NEWNET) < 0)
+		log_write(LOG_ERROR_, "nursery: cannot return to its network namespace: errno=%d", errno);
+	return pid;
+}
+
 static int make_zygote(struct nursery *n, struct slot *s, unsigned *step, struct err *err)
 {
 	const struct policy_slot *policy = &n->policies[s->plan.policy];
@@ -182,7 +218,7 @@ static int make_zygote(struct nursery *n, struct slot *s, unsigned *step, struct
 	struct zygote_spec spec = {.leaf = n->attach_unified ? -1 : s->leaf.dir, .control = theirs, .go = go[0], .root = s->root, .usr = usr,
 		.network = s->plan.network, .filter = policy->fd, .filter_len = policy->len,
 		.listener = policy->listener, .early = policy->early};
-	s->init = hybrid(n) ? keeper_clone(&s->keeper, &spec, &s->init_pidfd) : zygote_clone(&spec, &s->init_pidfd);
+	s->init = hybrid(n) ? keeper_clone(&s->keeper, &spec, &s->init_pidfd) : clone_in_net(n, s, &spec);
 	(void)close(go[0]);
 	(void)close(theirs);
 	if (s->init < 0) {
@@ -377,6 +413,7 @@ void slot_close(struct nursery *n, struct slot *s)
 	struct err err = ERR_INIT;
 	keeper_stop(&s->keeper);
 	cleanup_close(&s->mount_ns);
+	cleanup_close(&s->net);
 	if (s->stamp)
 		n->stamper->slot_free(n->stamper->env, s->stamp);
 	s->stamp = NULL;

@@ -29,6 +29,7 @@ struct nursery {
 	const struct nursery_stamper *stamper;
 	struct cgroup_tree *tree;
 	struct policy_slot policies[POOL_POLICIES_MAX];
+	int home_net; /* the nursery's own network namespace */
 	bool attach_unified; /* zygotes cannot be born in their leaf here; see make_zygote() */
 	bool peak_resets; /* memory.peak can be set back: leaves are reused */
 	struct slot *slots;
@@ -45,6 +46,8 @@ struct slot {
 	bool used; /* a zygote lived in the leaf since it was made */
 	pid_t init, helper;
 	int init_pidfd;
+	int net;      /* the slot's empty network namespace, loopback down, for policies without sockets: shared only with
+		       * the slot's later jobs, since /proc/net shows a namespace's sockets to all in it */
 	int mount_ns; /* held so that tearing it down is not part of the job's death */
 	int root;     /* the stamper's; for WIRE_OPEN */
 	bool pending; /* a STAMP waits for the slot to be empty */

@@ -69,7 +69,7 @@ static void check(int root)
 	struct err err = ERR_INIT;
 	uint8_t id[16], sha[32];
 	if (hash_new(&hash, &err) < 0 || canonical_hash(root, MAX_BYTES, MAX_ENTRIES + 1, hash, &sum, &err) < 0 ||
-		hash_final(hash, NULL, 0, id, sha, &err) < 0) {
+		hash_final(hash, id, sha, &err) < 0) {
 		fprintf(stderr, "an unpacked tree is not fit for a layer: %s\n", err_msg(&err));
 		abort();
 	}

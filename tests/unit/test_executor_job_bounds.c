@@ -138,6 +138,7 @@ Test(job_bounds, counts_have_bounds)
 static char *make_files(unsigned n, const char *object, const char *rest)
 {
 	char *text = malloc(n * (strlen(object) + 16) + strlen(rest) + 64);
+	cr_assert_not_null(text);
 	size_t at = (size_t)sprintf(text, "{\"files\":{");
 	for (unsigned i = 0; i < n; i++)
 		at += (size_t)sprintf(text + at, "%s\"/f%u\":%s", i ? "," : "", i, object);

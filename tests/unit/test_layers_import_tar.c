@@ -5,6 +5,8 @@
 #include <archive_entry.h>
 #include <sys/xattr.h>
 
+#include "layers/import.h"
+
 static struct layer_info import_ok(struct fixture *f, int fd)
 {
 	struct layer_info info = {0};
@@ -235,6 +237,36 @@ Test(layers_tar, refuses_sizes_that_lie)
 	refused(&f, TAR({"neg", '0', .raw_size = "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"}), -EINVAL, "");
 	refused(&f, TAR({"huge", '0', .raw_size = "\x80\0\0\0\x40\0\0\0\0\0\0\0"}), -EFBIG, "more than");
 	refused(&f, TAR({"short", '0', .data = "x", .raw_size = "00000010000"}), -EINVAL, "damaged");
+	fixture_close(&f);
+}
+
+/* The bounds themselves, in this process. */
+static int unpack_here(struct fixture *f, int tar, uint64_t bytes, uint64_t entries)
+{
+	const struct unpack_options options = {.max_bytes = bytes, .max_entries = entries, .keep_owner = true};
+	struct unpack *u;
+	struct err err = ERR_INIT;
+	cr_assert_eq(mkdirat(f->dirfd, "tree", 0700), 0);
+	int root = openat(f->dirfd, "tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cr_assert_eq(unpack_new(root, &options, &u, &err), 0);
+	int r = import_tar_unpack(tar, u, &err);
+	unpack_free(u);
+	close(root);
+	close(tar);
+	cr_assert_eq(tree_remove(f->dirfd, "tree", &err), 0, "%s", err_msg(&err));
+	return r;
+}
+
+Test(layers_tar, bounds_count_everything)
+{
+	struct fixture f;
+	fixture_open(&f, false);
+	cr_expect_eq(unpack_here(&f, TAR({"a/b", '0', .data = "12345"}, {"n", '3'}), 5, 3), 0);
+	cr_expect_eq(unpack_here(&f, TAR({"a/b", '0', .data = "12345"}, {"n", '3'}), 5, 2), -EFBIG, "a device is free");
+	cr_expect_eq(unpack_here(&f, TAR({"a/b/c/d", '0', .data = "12345"}), 5, 3), -EFBIG, "a parent is free");
+	cr_expect_eq(unpack_here(&f, TAR({"a", '0', .data = "12345"}), 4, 9), -EFBIG);
+	cr_expect_eq(unpack_here(&f, TAR({"a", '0', .data = "123"}, {"a", '0', .data = "123"}), 5, 9), -EFBIG,
+		"what was replaced is free");
 	fixture_close(&f);
 }
 

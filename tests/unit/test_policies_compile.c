@@ -107,6 +107,31 @@ Test(policies_compile, overlapping_rules_are_not_merged)
 	policy_program_free(&p);
 }
 
+Test(policies_compile, many_runs_and_answers)
+{
+	/* More answers than are shared, and jumps longer than a conditional one reaches. */
+	struct policy_condition condition = {.nargs = 1, .args = {{0, SCMP_CMP_EQ, 3, 0}}};
+	struct policy_rule rules[600];
+	struct policy policy = {.name = "test", .default_action = ALLOW, .rules = rules, .conditions = &condition};
+	for (int step = 1; step <= 3; step++) {
+		for (size_t i = 0; i < ARRAY_SIZE(rules); i++)
+			rules[i] = (struct policy_rule){
+				.nr = (int)i * step,
+				.action = ERRNO(i % 150),
+				.condition = i % 50 == 49 ? 0 : POLICY_ALWAYS,
+			};
+		policy.nrules = ARRAY_SIZE(rules);
+		policy_sort(&policy);
+		struct policy_program p = {0};
+		struct err err = ERR_INIT;
+		cr_assert_eq(policy_compile(&policy, &p, &err), 0, "%s", err_msg(&err));
+		const unsigned long long args[6] = {3};
+		for (int nr = 0; nr < 2000; nr++)
+			cr_assert_eq(policy_evaluate(&p, nr, seccomp_arch_native(), args), policy_decide(&policy, nr, args));
+		policy_program_free(&p);
+	}
+}
+
 Test(policies_compile, too_large)
 {
 	_cleanup_free_ char *text = malloc(1 << 20);
