@@ -159,8 +159,7 @@ ssize_t fd_recv(int sock, void *buf, size_t cap, int *fds, size_t *ret_nfds, int
 		char bytes[CMSG_SPACE(sizeof(int) * FD_PASS_MAX)];
 		struct cmsghdr align;
 	} control;
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
-			     .msg_controllen = sizeof(control.bytes)};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
 	ssize_t n;
 	do {
 		n = recvmsg(sock, &msg, flags | MSG_CMSG_CLOEXEC);

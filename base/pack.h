@@ -23,7 +23,7 @@ enum pack_type {
 
 enum pack_source {
 	PACK_INLINE = 0, /* the data follows the path */
-	PACK_FD = 1,     /* the data is the whole content of passed fd number `fd` */
+	PACK_FD = 1,	 /* the data is the whole content of passed fd number `fd` */
 };
 
 struct pack_entry {

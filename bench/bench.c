@@ -242,9 +242,7 @@ static int bench_in_worker(const struct worker_fds *fds, void *ctx)
 	struct err err = ERR_INIT;
 	b->loop = fds->loop;
 	b->next = (struct loop_timer){.fn = on_next, .data = b};
-	struct engine_config config = {.loop = b->loop, .store = fds->store, .nursery = fds->nursery,
-		.supervisor = fds->supervisor, .name = "bench", .warm_image = IMAGE, .capacity = on_capacity,
-		.fatal = on_fatal, .ctx = b};
+	struct engine_config config = {.loop = b->loop, .store = fds->store, .nursery = fds->nursery, .supervisor = fds->supervisor, .name = "bench", .warm_image = IMAGE, .capacity = on_capacity, .fatal = on_fatal, .ctx = b};
 	int r = engine_new(&config, &b->engine, &err);
 	if (r == 0)
 		r = loop_run(b->loop, &err);

@@ -37,5 +37,10 @@ bool cli_option(struct cli *cli, const char *name, const char **ret);
 bool cli_more(struct cli *cli);
 /* cli_unknown - complain about the current argument. */
 void cli_unknown(struct cli *cli);
+/* cli_scratch - "auto" or "tmpfs"; anything else is an error. Return: tmpfs was asked for. */
+bool cli_scratch(struct cli *cli, const char *value);
+/* cli_document - read a job document: a file, or "-" for standard input, up to one byte more than a job may have, so that
+ * the job's parser is the one to refuse it. *ret is the caller's to free. Return: 0 or -errno. */
+int cli_document(const char *path, char **ret, size_t *ret_len, struct err *err);
 /* cli_error - "petri VERB: message", sets failed. */
 void cli_error(struct cli *cli, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -82,8 +82,7 @@ static void print_text(const struct doctor *d, const struct wire_host *host)
 	(void)printf("kernel         %s\n", u.release);
 	(void)printf("cgroup driver  %s\n", pool_driver_name(host->driver));
 	(void)printf("scratch        %s\n", pool_scratch_name(host->scratch));
-	(void)printf("layers         %s\n", host->layers_idmapped ? "idmapped: owners are shown as in the image"
-								    : "not idmapped here: owners are shown as nobody");
+	(void)printf("layers         %s\n", host->layers_idmapped ? "idmapped: owners are shown as in the image" : "not idmapped here: owners are shown as nobody");
 	(void)printf("/usr (host)    %s\n", host->usr_idmapped ? "idmapped" : "not idmapped here: owners are shown as nobody");
 	(void)printf("block devices ");
 	for (uint32_t i = 0; i < host->ndevices; i++)
@@ -123,10 +122,9 @@ static int doctor_in_worker(const struct worker_fds *fds, void *ctx)
 {
 	struct doctor *d = ctx;
 	d->loop = fds->loop;
-	struct engine_config config = {.loop = fds->loop, .store = fds->store, .nursery = fds->nursery,
-		.supervisor = fds->supervisor, .name = "doctor", .capacity = on_capacity, .fatal = on_fatal, .ctx = d};
+	struct engine_config config = {.loop = fds->loop, .store = fds->store, .nursery = fds->nursery, .supervisor = fds->supervisor, .name = "doctor", .capacity = on_capacity, .fatal = on_fatal, .ctx = d};
 	struct err err = ERR_INIT;
-	if (engine_new(&config, &d->engine, &err) < 0 ) {
+	if (engine_new(&config, &d->engine, &err) < 0) {
 		log_error("%s", err_msg(&err));
 		return 1;
 	}

@@ -79,7 +79,7 @@ int cmd_worker(int argc, char **argv)
 		else if (cli_option(&cli, "--state", &v))
 			config.state = v;
 		else if (cli_option(&cli, "--scratch", &v))
-			config.force_tmpfs = strcmp(v, "tmpfs") == 0;
+			config.force_tmpfs = cli_scratch(&cli, v);
 		else if (!worker_setting(&cli, &config))
 			cli_unknown(&cli);
 	}
@@ -92,8 +92,7 @@ int cmd_worker(int argc, char **argv)
 		cli_error(&cli, "--prefix wants letters, digits and . _ { } -, at most 64");
 	if (cli.failed)
 		return EXIT_USAGE;
-	struct supervisor_config s = {.state = state_dir(config.state), .nslots = config.slots,
-		.force_tmpfs = config.force_tmpfs, .restart = true, .worker = worker_main, .ctx = &config};
+	struct supervisor_config s = {.state = state_dir(config.state), .nslots = config.slots, .force_tmpfs = config.force_tmpfs, .restart = true, .worker = worker_main, .ctx = &config};
 	return supervise(&s);
 }
 
@@ -138,7 +137,8 @@ static int open_client(const struct client_options *o, struct queue_client **ret
 	struct redis_url url;
 	const char *env = getenv("PETRI_REDIS");
 	bool from_env = !o->redis && env && *env;
-	const char *text = o->redis ? o->redis : from_env ? env : "redis://127.0.0.1:6379/0";
+	const char *text = o->redis ? o->redis : from_env ? env
+							  : "redis://127.0.0.1:6379/0";
 	int r = redis_url_parse(text, from_env, &url, err);
 	return r < 0 ? r : queue_client_open(&url, o->prefix, ret, err);
 }
@@ -163,18 +163,6 @@ static int complain(const struct err *err, int code)
 	return code;
 }
 
-static int read_document(const char *path, char **ret, size_t *ret_len, struct err *err)
-{
-	if (strcmp(path, "-") != 0)
-		return fd_read_file(AT_FDCWD, path, JOB_JSON_MAX + 1, ret, ret_len, err);
-	*ret = malloc(JOB_JSON_MAX + 2);
-	ssize_t n = *ret ? fd_read_all(STDIN_FILENO, *ret, JOB_JSON_MAX + 1) : -ENOMEM;
-	if (n < 0)
-		return err_set(err, (int)n, "read standard input");
-	*ret_len = (size_t)n;
-	return 0;
-}
-
 static const char submit_help[] = "petri submit [--wait [--timeout 60s]] [--max-depth N] [--redis URL] [--prefix petri] JOB.json|-";
 
 static int submit(const struct client_options *o, const char *path)
@@ -186,7 +174,7 @@ static int submit(const struct client_options *o, const char *path)
 	_cleanup_(cleanup_client) struct queue_client *client = NULL;
 	size_t len = 0;
 	char id[JOB_ID_MAX + 1];
-	if (read_document(path, &text, &len, &err) < 0)
+	if (cli_document(path, &text, &len, &err) < 0)
 		return complain(&err, 1);
 	/* Refused here what no worker would take: sooner, and with the same words. */
 	int r = job_parse(text, len, NULL, &job, &why);

@@ -46,6 +46,7 @@ struct run_command {
 	int signals;
 	bool started, done;
 	int exit_code;
+	bool refused; /* a flag's value is no good: reported like a job's field */
 };
 
 static void usage(void)
@@ -61,6 +62,15 @@ static void usage(void)
 }
 
 /* ---- building the job from flags ---- */
+/* The first refusal counts, and is reported as a rejected job. */
+static void refuse(struct run_command *c, const char *field, enum reject_reason reason, const char *message)
+{
+	if (c->refused)
+		return;
+	c->refused = true;
+	(void)reject_set(&c->ej.result.reject, field, reason, "%s", message);
+}
+
 static int append(char ***list, const char *value)
 {
 	size_t n = 0;
@@ -116,17 +126,18 @@ static void add_file(struct cli *cli, struct job *job, const char *spec)
 	len = (size_t)n;
 	job->files = bigger;
 	job->files[job->nfiles++] = (struct job_file){.path = strndup(spec, (size_t)(equals - spec)),
-		.mode = st.st_mode & 0777, .source = {.kind = JOB_SOURCE_DATA, .data = data, .len = len}};
+		.mode = st.st_mode & 0777,
+		.source = {.kind = JOB_SOURCE_DATA, .data = data, .len = len}};
 	(void)err;
 }
 
-static void add_layer(struct cli *cli, struct job *job, const char *id)
+static void add_layer(struct run_command *c, struct job *job, const char *id)
 {
 	struct err err = ERR_INIT;
 	if (job->nlayers == JOB_LAYERS_MAX)
-		cli_error(cli, "more than %d layers", JOB_LAYERS_MAX);
+		refuse(c, "layers", REJECT_TOO_LARGE, "too many layers");
 	else if (parse_id128(id, job->layers[job->nlayers], &err) < 0)
-		cli_error(cli, "--layer %s", err_msg(&err));
+		refuse(c, "layers", REJECT_INVALID, err_msg(&err));
 	else
 		job->nlayers++;
 }
@@ -142,13 +153,14 @@ static void add_collect(struct cli *cli, struct job *job, const char *path)
 	job->collect[job->ncollect++] = (struct job_collect){.path = strdup(path)};
 }
 
-static bool job_option(struct cli *cli, struct job *job)
+static bool job_option(struct cli *cli, struct run_command *c)
 {
+	struct job *job = &c->ej.job;
 	const char *v;
 	if (cli_option(cli, "--image", &v))
 		replace(&job->image, v);
 	else if (cli_option(cli, "--layer", &v))
-		add_layer(cli, job, v);
+		add_layer(c, job, v);
 	else if (cli_option(cli, "--policy", &v))
 		replace(&job->policy, v);
 	else if (cli_option(cli, "--file", &v))
@@ -167,13 +179,22 @@ static bool job_option(struct cli *cli, struct job *job)
 		else if (strcmp(v, "loopback") == 0)
 			job->network = JOB_NETWORK_LOOPBACK;
 		else
-			cli_error(cli, "--network is none or loopback, not '%s'", v);
+			refuse(c, "network", REJECT_INVALID, "network is none or loopback");
 	} else
 		return false;
 	return true;
 }
 
-static bool limit_option(struct cli *cli, struct job *job)
+static const char *limit_field(const char *flag, char *buf, size_t cap)
+{
+	(void)snprintf(buf, cap, "limits.%s", flag); /* io has no single member */
+	for (const struct limit *l = limit_table; l->name; l++)
+		if (l->flag && strcmp(l->flag, flag) == 0)
+			(void)snprintf(buf, cap, "limits.%s", l->name);
+	return buf;
+}
+
+static bool limit_option(struct cli *cli, struct run_command *c)
 {
 	struct err err = ERR_INIT;
 	const char *arg = cli->argv[cli->at], *equals = strchr(arg, '=');
@@ -181,29 +202,23 @@ static bool limit_option(struct cli *cli, struct job *job)
 	if (strncmp(arg, "--", 2) != 0 || strlen(arg) >= sizeof(flag))
 		return false;
 	(void)snprintf(flag, sizeof(flag), "%.*s", (int)(equals ? equals - arg - 2 : (long)strlen(arg) - 2), arg + 2);
-	const char *value = equals ? equals + 1 : cli->at + 1 < cli->argc ? cli->argv[cli->at + 1] : NULL;
-	int r = limits_flag(&job->limits, flag, value, &err);
+	const char *value = equals ? equals + 1 : cli->at + 1 < cli->argc ? cli->argv[cli->at + 1]
+									  : NULL;
+	int r = limits_flag(&c->ej.job.limits, flag, value, &err);
 	if (r == 0)
 		return false;
-	cli->at += equals ? 1 : 2;
+	cli->at += equals || !value ? 1 : 2;
+	char field[96];
 	if (r < 0)
-		cli_error(cli, "%s", err_msg(&err));
+		refuse(c, limit_field(flag, field, sizeof(field)), r == -ERANGE ? REJECT_TOO_LARGE : REJECT_INVALID, err_msg(&err));
 	return true;
 }
 
 static void read_job_file(struct cli *cli, struct run_command *c, const char *path)
 {
 	struct err err = ERR_INIT;
-	if (strcmp(path, "-") == 0) {
-		c->json = malloc(JOB_JSON_MAX + 2);
-		ssize_t n = c->json ? fd_read_all(STDIN_FILENO, c->json, JOB_JSON_MAX + 1) : -ENOMEM;
-		if (n < 0)
-			cli_error(cli, "--job -: %s", strerror((int)-n));
-		else
-			c->json_len = (size_t)n;
-	} else if (fd_read_file(AT_FDCWD, path, JOB_JSON_MAX + 1, &c->json, &c->json_len, &err) < 0) {
+	if (cli_document(path, &c->json, &c->json_len, &err) < 0)
 		cli_error(cli, "--job: %s", err_msg(&err));
-	}
 }
 
 static void parse(struct cli *cli, struct run_command *c)
@@ -224,12 +239,12 @@ static void parse(struct cli *cli, struct run_command *c)
 		else if (cli_option(cli, "--job", &v))
 			read_job_file(cli, c, v);
 		else if (cli_option(cli, "--scratch", &v))
-			c->force_tmpfs = strcmp(v, "tmpfs") == 0;
+			c->force_tmpfs = cli_scratch(cli, v);
 		else if (cli_option(cli, "--stdin", &v)) {
 			c->stdin_fd = open(v, O_RDONLY | O_CLOEXEC);
 			if (c->stdin_fd < 0)
 				cli_error(cli, "--stdin %s: %s", v, strerror(errno));
-		} else if (!job_option(cli, job) && !limit_option(cli, job))
+		} else if (!job_option(cli, c) && !limit_option(cli, c))
 			cli_unknown(cli);
 	}
 	for (; !cli->failed && cli->at < cli->argc; cli->at++)
@@ -415,9 +430,7 @@ static int run_in_worker(const struct worker_fds *fds, void *ctx)
 	c->errs = (struct relay){.op = {.fn = on_relay, .data = &c->errs}, .fd = STDERR_FILENO, .stream = &c->ej.result.errout, .command = c};
 	if (check_job(c) == 0) {
 		const char *const dirs[] = {c->policies ? c->policies : "/etc/petri/policies", NULL};
-		struct engine_config config = {.loop = c->loop, .store = fds->store, .nursery = fds->nursery,
-			.supervisor = fds->supervisor, .name = "run", .policy_dirs = dirs, .warm_image = c->ej.job.image, .warm_policy = c->ej.job.policy, .one_job = true,
-			.capacity = on_capacity, .fatal = on_fatal, .ctx = c};
+		struct engine_config config = {.loop = c->loop, .store = fds->store, .nursery = fds->nursery, .supervisor = fds->supervisor, .name = "run", .policy_dirs = dirs, .warm_image = c->ej.job.image, .warm_policy = c->ej.job.policy, .one_job = true, .capacity = on_capacity, .fatal = on_fatal, .ctx = c};
 		c->signals = open_signals();
 		c->signal_op = (struct loop_op){.fn = on_signal, .data = c};
 		int r = engine_new(&config, &c->engine, &err);
@@ -450,7 +463,14 @@ int cmd_run(int argc, char **argv)
 	}
 	if (cli.failed)
 		return EXIT_USAGE;
-	struct supervisor_config config = {.state = state_dir(c.state), .nslots = 1, .force_tmpfs = c.force_tmpfs,
-		.worker = run_in_worker, .ctx = &c};
+	if (c.refused) {
+		c.ej.result.status = STATUS_REJECTED;
+		(void)snprintf(c.ej.result.message, sizeof(c.ej.result.message), "%s", c.ej.result.reject.message);
+		print_summary(&c.ej.result);
+		if (c.result_fd >= 0)
+			write_result(&c);
+		return result_exit_code(&c.ej.result);
+	}
+	struct supervisor_config config = {.state = state_dir(c.state), .nslots = 1, .force_tmpfs = c.force_tmpfs, .worker = run_in_worker, .ctx = &c};
 	return supervise(&config);
 }

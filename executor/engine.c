@@ -28,7 +28,7 @@
 static bool plan_equal(const struct wire_plan *a, const struct wire_plan *b)
 {
 	return a->nlayers == b->nlayers && a->network == b->network && a->policy == b->policy && a->host_usr == b->host_usr &&
-	       memcmp(a->layers, b->layers, sizeof(a->layers[0]) * a->nlayers) == 0;
+		memcmp(a->layers, b->layers, sizeof(a->layers[0]) * a->nlayers) == 0;
 }
 
 void engine_die(struct engine *engine, const struct err *err)
@@ -533,8 +533,8 @@ unsigned engine_free_slots(const struct engine *engine)
 	unsigned n = 0, waiting = 0;
 	for (unsigned i = 0; i < engine->nseats; i++)
 		n += !engine->seats[i].run &&
-		     (engine->seats[i].state == SEAT_READY || engine->seats[i].state == SEAT_STAMPING ||
-			     (engine->seats[i].state == SEAT_NONE && engine->seats[i].leaf.fd[KNOB_KILL] >= 0));
+			(engine->seats[i].state == SEAT_READY || engine->seats[i].state == SEAT_STAMPING ||
+				(engine->seats[i].state == SEAT_NONE && engine->seats[i].leaf.fd[KNOB_KILL] >= 0));
 	for (const struct engine_job *ej = engine->waiting; ej; ej = ej->next)
 		waiting++;
 	return n > waiting ? n - waiting : 0;

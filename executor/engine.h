@@ -17,9 +17,9 @@
 struct engine;
 
 struct engine_job {
-	struct job job;       /* owned by whoever made the engine_job; untouched by the engine */
+	struct job job;	      /* owned by whoever made the engine_job; untouched by the engine */
 	struct result result; /* filled by the engine; the owner clears it */
-	int stdin_fd;         /* JOB_SOURCE_STREAM: relayed into the job; stays the owner's. -1 otherwise */
+	int stdin_fd;	      /* JOB_SOURCE_STREAM: relayed into the job; stays the owner's. -1 otherwise */
 	/* Output as it comes (`petri run`); it is kept in the result as well. NULL: not wanted. */
 	void (*output)(struct engine_job *ej);
 	/* The job was handed to its zygote. NULL: not wanted. */
@@ -29,21 +29,21 @@ struct engine_job {
 	void (*done)(struct engine_job *ej);
 	void *user;
 	uint64_t dispatched_ns, ended_ns; /* CLOCK_MONOTONIC */
-	struct run *run;                  /* the engine's */
-	struct engine_job *next;          /* the engine's */
+	struct run *run;		  /* the engine's */
+	struct engine_job *next;	  /* the engine's */
 };
 
 struct engine_config {
 	struct loop *loop;
 	struct store *store;
-	int nursery;    /* SOCK_SEQPACKET; the engine's from now on */
-	int supervisor; /* SOCK_SEQPACKET for commits; the engine's */
+	int nursery;	  /* SOCK_SEQPACKET; the engine's from now on */
+	int supervisor;	  /* SOCK_SEQPACKET for commits; the engine's */
 	const char *name; /* the worker's, for results */
 	const char *const *policy_dirs;
 	/* What idle slots are made for until jobs teach better. NULL image: host. */
 	const char *warm_image, *warm_policy;
 	const struct job_limits *max_limits; /* or NULL */
-	bool one_job; /* nothing follows the first job: its slot is not made ready again */
+	bool one_job;			     /* nothing follows the first job: its slot is not made ready again */
 	/* More jobs can be started, or fewer. */
 	void (*capacity)(void *ctx);
 	/* The nursery is gone or cannot make slots: nothing can run any more. */

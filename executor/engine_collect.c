@@ -102,8 +102,7 @@ static void send_commit(struct run *run, int dir)
 {
 	static struct commit_request request; /* large, and one loop */
 	const struct job *job = &run->ej->job;
-	request = (struct commit_request){.seq = ++run->engine->next_commit, .uid_base = run->seat->uid_base,
-		.max_bytes = job->limits.disk_bytes, .max_entries = job->limits.disk_inodes};
+	request = (struct commit_request){.seq = ++run->engine->next_commit, .uid_base = run->seat->uid_base, .max_bytes = job->limits.disk_bytes, .max_entries = job->limits.disk_inodes};
 	(void)snprintf(request.prefix, sizeof(request.prefix), "%s", job->commit);
 	run->commit_seq = request.seq;
 	run->stage = RUN_COMMITTING;
@@ -162,7 +161,8 @@ static void on_reply(struct loop_op *op, int res)
 			take_output(run, want, fds[0]);
 		else if (!(want->optional && (reply.error == -ENOENT || reply.error == -ENOTDIR)))
 			complain(run, "collect %.200s: %s", want->path,
-				reply.not_regular ? "not a regular file" : reply.error == -ELOOP ? "a symbolic link" : strerror(-reply.error));
+				reply.not_regular ? "not a regular file" : reply.error == -ELOOP ? "a symbolic link"
+												 : strerror(-reply.error));
 	} else if (reply.error == 0) {
 		send_commit(run, fds[0]);
 		fd_close_many(fds, nfds);

@@ -27,7 +27,7 @@ enum seat_state {
 	SEAT_READY,
 	SEAT_RESIZING, /* waiting for RESIZED, then dispatch */
 	SEAT_RUNNING,
-	SEAT_ENDING,   /* the processes are gone or going; outputs, verdict */
+	SEAT_ENDING, /* the processes are gone or going; outputs, verdict */
 	SEAT_RETIRED,
 };
 
@@ -49,10 +49,10 @@ struct seat { /* a slot, from the worker's side */
 	uint32_t seq;
 	bool got_ready, got_hello;
 	struct zygote_ref *zygote;
-	struct run *run;      /* the job that runs here, or waits for this seat's stamp */
+	struct run *run; /* the job that runs here, or waits for this seat's stamp */
 	struct leaf_usage last_usage;
-	uint64_t disk_base;   /* bytes that petri's own directories take in a fresh scratch */
-	unsigned failures;    /* in a row */
+	uint64_t disk_base; /* bytes that petri's own directories take in a fresh scratch */
+	unsigned failures;  /* in a row */
 	struct loop_timer retry;
 	uint64_t idle_since_us;
 };

@@ -27,8 +27,7 @@ static int send_policy(struct engine *engine, uint32_t index, const struct polic
 	if (fd < 0)
 		return err_set(err, fd, "make a policy memfd");
 	struct wire_msg msg = {.type = WIRE_POLICY,
-		.policy = {.index = index, .len = (uint32_t)program->len, .listener = program->notifies,
-			.early = program->allows_launch, .sockets = program->allows_sockets}};
+		.policy = {.index = index, .len = (uint32_t)program->len, .listener = program->notifies, .early = program->allows_launch, .sockets = program->allows_sockets}};
 	int r = fd_send(engine->config.nursery, &msg, sizeof(msg), &fd, 1);
 	return r < 0 ? err_set(err, r, "send a policy to petri-nursery") : 0;
 }
@@ -53,8 +52,7 @@ static int use_policy(struct engine *engine, const char *name, struct policy_ent
 	if (r < 0)
 		return r;
 	struct policy_entry *entry = &engine->policies[engine->npolicies];
-	*entry = (struct policy_entry){.name = strdup(name), .index = (uint32_t)engine->npolicies,
-		.sockets = program.allows_sockets};
+	*entry = (struct policy_entry){.name = strdup(name), .index = (uint32_t)engine->npolicies, .sockets = program.allows_sockets};
 	r = entry->name ? send_policy(engine, entry->index, &program, err) : err_set(err, ENOMEM, "policy");
 	policy_program_free(&program);
 	if (r < 0) {
@@ -300,9 +298,13 @@ static int make_strings(struct run *run, const struct job *job, const struct ima
 	if (r == 0)
 		r = add_env(run, &cap, defaults, over_defaults, 2);
 	if (r == 0)
-		r = add_string(run, &cap, job->cwd ? job->cwd : image->cwd && image->cwd[0] ? image->cwd : "/work");
+		r = add_string(run, &cap, job->cwd ? job->cwd : image->cwd && image->cwd[0] ? image->cwd
+											    : "/work");
 	if (r < 0)
 		return reject_set(why, "argv", REJECT_TOO_LARGE, "argv and env are more than %u bytes", DISPATCH_STRINGS_MAX);
+	if (run->argc + run->envc > DISPATCH_WORDS_MAX)
+		return reject_set(why, run->envc > run->argc ? "env" : "argv", REJECT_TOO_LARGE,
+			"argv and env have %u strings; the most is %u", run->argc + run->envc, DISPATCH_WORDS_MAX);
 	return 0;
 }
 
@@ -311,8 +313,7 @@ static int check_limits(struct engine *engine, struct run *run, const struct job
 {
 	const struct job_limits *l = &job->limits;
 	struct leaf_limits *out = &run->limits;
-	*out = (struct leaf_limits){.memory_bytes = l->memory_bytes, .swap_bytes = l->swap_bytes, .pids = l->pids,
-		.io = {l->io.rbps, l->io.wbps, l->io.riops, l->io.wiops}};
+	*out = (struct leaf_limits){.memory_bytes = l->memory_bytes, .swap_bytes = l->swap_bytes, .pids = l->pids, .io = {l->io.rbps, l->io.wbps, l->io.riops, l->io.wiops}};
 	/* As many CPUs as there are need no quota. */
 	out->cpus_milli = l->cpus_milli >= engine->ncpus * 1000ull ? 0 : l->cpus_milli;
 	(void)snprintf(out->cpuset, sizeof(out->cpuset), "%s", l->cpuset);

@@ -20,7 +20,7 @@
 #include "base/sys.h"
 #include "pool/steps.h"
 
-#define EMPTY_TRIES_MAX 5000  /* × 1 ms: then the slot is retired */
+#define EMPTY_TRIES_MAX 5000 /* × 1 ms: then the slot is retired */
 #define CPU_RECHECK_MIN_US 1000
 #define LAUNCH_GRACE_US 10000000 /* unpacking files and the like, before the program starts */
 
@@ -104,9 +104,7 @@ static int send_job(struct run *run, struct err *err)
 {
 	static char datagram[sizeof(struct dispatch) + DISPATCH_INLINE_MAX]; /* one loop, one thread */
 	const struct job_limits *limits = &run->ej->job.limits;
-	struct dispatch head = {.magic = DISPATCH_MAGIC, .argc = run->argc, .envc = run->envc,
-		.strings_len = (uint32_t)run->strings_len, .npacks = (uint32_t)run->npacks,
-		.open_files = limits->open_files, .stack_bytes = limits->stack_bytes, .file_bytes = UINT64_MAX};
+	struct dispatch head = {.magic = DISPATCH_MAGIC, .argc = run->argc, .envc = run->envc, .strings_len = (uint32_t)run->strings_len, .npacks = (uint32_t)run->npacks, .open_files = limits->open_files, .stack_bytes = limits->stack_bytes, .file_bytes = UINT64_MAX};
 	int fds[FD_PASS_MAX];
 	size_t nfds = 0, len = sizeof(head);
 	_cleanup_close_ int memfd = -1;
@@ -351,10 +349,7 @@ static void measure(struct run *run)
 		u.oom_kills = leaf_oom_kills(&run->seat->leaf);
 	}
 	run->seat->last_usage = u;
-	*out = (struct usage){.cpu_user_us = u.cpu_user_us, .cpu_system_us = u.cpu_system_us,
-		.memory_peak_bytes = u.memory_peak_bytes, .pids_peak = u.pids_peak, .pids_limit_hits = u.pids_limit_hits,
-		.io_read_bytes = u.io_read_bytes, .io_write_bytes = u.io_write_bytes, .throttled_us = u.throttled_us,
-		.oom_kills = u.oom_kills};
+	*out = (struct usage){.cpu_user_us = u.cpu_user_us, .cpu_system_us = u.cpu_system_us, .memory_peak_bytes = u.memory_peak_bytes, .pids_peak = u.pids_peak, .pids_limit_hits = u.pids_limit_hits, .io_read_bytes = u.io_read_bytes, .io_write_bytes = u.io_write_bytes, .throttled_us = u.throttled_us, .oom_kills = u.oom_kills};
 	if (page->exec_ns && end > page->exec_ns) {
 		out->wall_us = (end - page->exec_ns) / 1000;
 		run->ej->result.timing.exec_us = (page->exec_ns - MIN(page->exec_ns, run->ej->dispatched_ns)) / 1000;

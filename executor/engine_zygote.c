@@ -24,7 +24,7 @@ struct zygote_ref *zygote_ref_new(struct seat *seat, int control, int pidfd, int
 static bool busy(const struct zygote_ref *z)
 {
 	return z->control_op.armed || z->pidfd_op.armed || z->out_op.armed || z->err_op.armed || z->listener_op.armed ||
-	       z->in_op.armed || z->source_op.armed;
+		z->in_op.armed || z->source_op.armed;
 }
 
 /* Takes the place of every callback once the slot has let go. */

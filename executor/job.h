@@ -12,8 +12,8 @@
 #define JOB_JSON_MAX (8u << 20)
 #define JOB_ID_MAX 128
 #define JOB_PATH_MAX 4095
-#define JOB_FILES_MAX 4096      /* files of a job */
-#define JOB_BLOBS_MAX 24        /* of them (and stdin) given as blobs: each is a passed fd */
+#define JOB_FILES_MAX 4096	/* files of a job */
+#define JOB_BLOBS_MAX 24	/* of them (and stdin) given as blobs: each is a passed fd */
 #define JOB_ARGS_MAX (1u << 20) /* argv and env together, NULs included */
 #define JOB_META_MAX 4096
 #define JOB_CPUSET_MAX 256
@@ -59,7 +59,7 @@ struct job_source {
 };
 
 struct job_file {
-	char *path; /* absolute, normalised */
+	char *path;    /* absolute, normalised */
 	uint32_t mode; /* permission bits; default 0644 */
 	struct job_source source;
 };
@@ -90,12 +90,12 @@ const char *job_priority_name(enum job_priority priority);
 
 struct job {
 	char id[JOB_ID_MAX + 1]; /* "" when the client gave none */
-	char *image;             /* default "host" */
+	char *image;		 /* default "host" */
 	uint8_t layers[JOB_LAYERS_MAX][16];
 	size_t nlayers;
-	char **argv; /* NULL-terminated; NULL when absent: the image's own command */
-	char **env;  /* NULL-terminated, or NULL */
-	char *cwd;   /* default "/work" (NULL: the image's, else /work) */
+	char **argv;  /* NULL-terminated; NULL when absent: the image's own command */
+	char **env;   /* NULL-terminated, or NULL */
+	char *cwd;    /* default "/work" (NULL: the image's, else /work) */
 	char *policy; /* default "judge" */
 	enum job_network network;
 	struct job_source stdin_source;
@@ -106,8 +106,8 @@ struct job {
 	char *commit; /* or NULL */
 	enum job_priority priority;
 	char *tenant, *worker, *reply; /* or NULL */
-	uint64_t not_after_ms;         /* 0: never */
-	json_t *meta;                  /* or NULL */
+	uint64_t not_after_ms;	       /* 0: never */
+	json_t *meta;		       /* or NULL */
 	struct job_limits limits;
 };
 

@@ -51,8 +51,7 @@ static int make(void *env, void *slot, const struct wire_plan *plan, int *ret_ro
 {
 	static const unsigned steps[] = {STEP_SCRATCH, STEP_LOWER, STEP_OVERLAY};
 	struct stamp_slot *s = slot;
-	struct stamp_plan p = {.layers = plan->layers, .nlayers = plan->nlayers, .host_usr = plan->host_usr != 0,
-		.disk_bytes = plan->disk_bytes, .disk_inodes = plan->disk_inodes};
+	struct stamp_plan p = {.layers = plan->layers, .nlayers = plan->nlayers, .host_usr = plan->host_usr != 0, .disk_bytes = plan->disk_bytes, .disk_inodes = plan->disk_inodes};
 	int step = 0;
 	int r = stamp_make(env, s, &p, &step, err);
 	*ret_step = steps[step];
@@ -184,9 +183,7 @@ int main(int argc, char **argv)
 		r = stamp_env_enter(&env, FD_STATE, STORE_UID_BASE, force_tmpfs, &err);
 	if (r == 0) {
 		(void)close(FD_STATE);
-		const struct nursery_stamper stamper = {.env = &env, .slot_init = slot_init, .make = make,
-			.resize = resize, .slow_to_clean = slow_to_clean, .detach = detach, .clean = clean,
-			.slot_free = slot_free, .describe = describe};
+		const struct nursery_stamper stamper = {.env = &env, .slot_init = slot_init, .make = make, .resize = resize, .slow_to_clean = slow_to_clean, .detach = detach, .clean = clean, .slot_free = slot_free, .describe = describe};
 		r = nursery_run(&config, &stamper, &tree, &err);
 		cgroup_tree_close(&tree);
 	}

@@ -49,7 +49,7 @@ struct result_file {
 struct result {
 	char id[JOB_ID_MAX + 1];
 	enum job_status status;
-	int exit_code;   /* shown for exited; also 126/127 of exec_failed for `petri run` */
+	int exit_code;	 /* shown for exited; also 126/127 of exec_failed for `petri run` */
 	int term_signal; /* shown for signaled */
 	char message[512];
 	struct reject reject; /* shown for rejected */
@@ -59,7 +59,7 @@ struct result {
 	size_t nfiles;
 	bool has_layer;
 	uint8_t layer[16];
-	char violation[64]; /* system call; "" none */
+	char violation[64];	   /* system call; "" none */
 	const char *unenforced[8]; /* static strings, limit names */
 	size_t nunenforced;
 	json_t *meta; /* owned reference, or NULL */

@@ -40,7 +40,8 @@ struct supervisor {
 const char *state_dir(const char *flag)
 {
 	const char *env = getenv("PETRI_STATE");
-	return flag ? flag : env && *env ? env : DEFAULT_STATE;
+	return flag ? flag : env && *env ? env
+					 : DEFAULT_STATE;
 }
 
 /* ---- start ---- */
@@ -187,8 +188,7 @@ static void commit(struct supervisor *s, const struct commit_request *request, i
 	}
 	struct err err = ERR_INIT;
 	struct layer_info info = {0};
-	struct layer_commit c = {.dirfd = dir, .prefix = request->prefix, .uid_base = request->uid_base,
-		.max_bytes = request->max_bytes, .max_entries = request->max_entries};
+	struct layer_commit c = {.dirfd = dir, .prefix = request->prefix, .uid_base = request->uid_base, .max_bytes = request->max_bytes, .max_entries = request->max_entries};
 	struct commit_reply reply = {.seq = request->seq};
 	sigset_t none;
 	(void)sigemptyset(&none);
@@ -212,8 +212,8 @@ static void serve_commits(struct supervisor *s)
 	}
 	/* The worker parses hostile bytes: what it says is checked like a stranger's. The range must be a slot's. */
 	bool sane = n == sizeof(request) && nfds == 1 && memchr(request.prefix, '\0', sizeof(request.prefix)) &&
-		    request.prefix[0] == '/' && request.uid_base >= STORE_UID_BASE + STORE_UID_COUNT &&
-		    request.uid_base % 65536 == STORE_UID_BASE % 65536 && request.uid_base < 0x7ffe0000u;
+		request.prefix[0] == '/' && request.uid_base >= STORE_UID_BASE + STORE_UID_COUNT &&
+		request.uid_base % 65536 == STORE_UID_BASE % 65536 && request.uid_base < 0x7ffe0000u;
 	if (sane)
 		commit(s, &request, fds[0]);
 	else if (n > 0)

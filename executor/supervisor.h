@@ -18,7 +18,7 @@ struct worker_fds {
 };
 
 struct supervisor_config {
-	const char *state;  /* directory */
+	const char *state; /* directory */
 	unsigned nslots;
 	bool force_tmpfs;
 	bool restart; /* a worker or nursery that dies is replaced */

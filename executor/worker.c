@@ -130,7 +130,8 @@ static struct active *make_active(struct worker *w, struct queue_entry *entry)
 static void choose_id(struct active *a)
 {
 	const struct queue_entry *e = a->entry;
-	const char *id = e->id_field && job_id_valid(e->id_field) ? e->id_field : a->ej.job.id[0] ? a->ej.job.id : e->entry_id;
+	const char *id = e->id_field && job_id_valid(e->id_field) ? e->id_field : a->ej.job.id[0] ? a->ej.job.id
+												  : e->entry_id;
 	(void)snprintf(a->id, sizeof(a->id), "%s", id);
 }
 
@@ -289,12 +290,9 @@ static int open_signals(void)
 
 static int connect_queue(struct worker *w, struct err *err)
 {
-	static const struct queue_events events = {.job = on_job, .cancel = on_cancel, .lost = on_lost, .finished = on_finished,
-		.fatal = on_queue_fatal};
+	static const struct queue_events events = {.job = on_job, .cancel = on_cancel, .lost = on_lost, .finished = on_finished, .fatal = on_queue_fatal};
 	const struct worker_config *c = w->config;
-	struct queue_config config = {.prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms,
-		.result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .allow_volatile = c->allow_volatile,
-		.slots = c->slots};
+	struct queue_config config = {.prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms, .result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .allow_volatile = c->allow_volatile, .slots = c->slots};
 	const char *env = getenv("PETRI_REDIS");
 	int r = redis_url_parse(env && *env ? env : c->redis, env && *env, &config.url, err);
 	if (r == 0)
@@ -321,10 +319,7 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 	w.drain = (struct loop_timer){.fn = on_drain, .data = &w};
 	w.signals = open_signals();
 	w.signal_op = (struct loop_op){.fn = on_signal, .data = &w};
-	struct engine_config config = {.loop = w.loop, .store = fds->store, .nursery = fds->nursery,
-		.supervisor = fds->supervisor, .name = c->name, .policy_dirs = c->policies[0] ? dirs : NULL,
-		.warm_image = c->warm_image[0] ? c->warm_image : NULL, .warm_policy = c->warm_policy[0] ? c->warm_policy : NULL,
-		.max_limits = &c->max_limits, .capacity = on_capacity, .fatal = on_engine_fatal, .ctx = &w};
+	struct engine_config config = {.loop = w.loop, .store = fds->store, .nursery = fds->nursery, .supervisor = fds->supervisor, .name = c->name, .policy_dirs = c->policies[0] ? dirs : NULL, .warm_image = c->warm_image[0] ? c->warm_image : NULL, .warm_policy = c->warm_policy[0] ? c->warm_policy : NULL, .max_limits = &c->max_limits, .capacity = on_capacity, .fatal = on_engine_fatal, .ctx = &w};
 	int r = engine_new(&config, &w.engine, &err);
 	if (r == 0)
 		r = connect_queue(&w, &err);

@@ -132,7 +132,8 @@ int worker_config_load(struct worker_config *c, const char *path, struct err *er
 		json_decref(o);
 		return err_say(err, EINVAL, "%s is not a JSON object: %.200s", path, where.text);
 	}
-	json_object_foreach(o, key, value) {
+	json_object_foreach(o, key, value)
+	{
 		const struct setting *s = find(key);
 		if (strcmp(key, "max_limits") == 0)
 			r = load_max_limits(c, value, err);

@@ -22,7 +22,7 @@
  * STORE_UID_BASE + (n + 1) * 65536 (the pool's business). systemd's containers end below, at 0x6fffffff. */
 #define STORE_UID_BASE 0x70000000u
 #define STORE_UID_COUNT 65536u
-#define STORE_JOB_UID 1000u			   /* the job's user, inside every sandbox */
+#define STORE_JOB_UID 1000u	     /* the job's user, inside every sandbox */
 #define STORE_WORKER_UID 0x7ffd0000u /* the unprivileged worker's uid and gid: outside every mapped range */
 
 struct store;

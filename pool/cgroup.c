@@ -17,8 +17,8 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 
-#define JOBS_WEIGHT_V2 "25"   /* of 100, against petri's own processes and the rest of the machine */
-#define JOBS_SHARES_V1 "256"  /* of 1024 */
+#define JOBS_WEIGHT_V2 "25"  /* of 100, against petri's own processes and the rest of the machine */
+#define JOBS_SHARES_V1 "256" /* of 1024 */
 #define EMPTY_WAIT_MS 2000
 
 static const char *const v1_names[V1_MAX] = {

@@ -27,15 +27,15 @@ enum v1_controller {
 
 struct cgroup_tree {
 	enum pool_driver driver;
-	int unified;        /* ROOT/petri/jobs of the v2 tree */
-	int v1[V1_MAX];     /* ROOT/petri of each hierarchy, -1 where there is none */
-	int root;           /* ROOT of the v2 tree, to take petri/ away again */
+	int unified;	/* ROOT/petri/jobs of the v2 tree */
+	int v1[V1_MAX]; /* ROOT/petri of each hierarchy, -1 where there is none */
+	int root;	/* ROOT of the v2 tree, to take petri/ away again */
 	int v1_root[V1_MAX];
 };
 
 struct cgroup_leaf {
-	int dir;           /* the leaf in the v2 tree: for CLONE_INTO_CGROUP */
-	int v1[V1_MAX];    /* its directories in the v1 hierarchies */
+	int dir;	   /* the leaf in the v2 tree: for CLONE_INTO_CGROUP */
+	int v1[V1_MAX];	   /* its directories in the v1 hierarchies */
 	int procs[V1_MAX]; /* their cgroup.procs, kept open for attaching */
 };
 

@@ -19,7 +19,7 @@
 
 struct keeper_page {
 	_Atomic uint32_t request, reply; /* counters: the n-th request is answered by the n-th reply */
-	struct zygote_spec spec;         /* fd numbers are good on both sides: the table is shared */
+	struct zygote_spec spec;	 /* fd numbers are good on both sides: the table is shared */
 	pid_t pid;
 	int pidfd;
 };

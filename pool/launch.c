@@ -21,12 +21,11 @@
 #include "base/sys.h"
 #include "pool/steps.h"
 
-#define ARGS_MAX 65536 /* argv and env entries together */
 #define COPY_CHUNK 65536
 
 /* Untouched pages of these cost nothing while the zygote waits. */
 static char datagram[sizeof(struct dispatch) + DISPATCH_INLINE_MAX];
-static char *vector[ARGS_MAX + 2];
+static char *vector[DISPATCH_WORDS_MAX + 2];
 static char copy_buffer[COPY_CHUNK];
 
 struct failure {
@@ -161,7 +160,7 @@ struct words {
 
 static int split(const struct dispatch *d, char *strings, struct words *ret)
 {
-	if (d->argc == 0 || (uint64_t)d->argc + d->envc > ARGS_MAX || d->strings_len == 0 ||
+	if (d->argc == 0 || (uint64_t)d->argc + d->envc > DISPATCH_WORDS_MAX || d->strings_len == 0 ||
 		strings[d->strings_len - 1] != '\0')
 		return -EBADMSG;
 	char *p = strings, *end = strings + d->strings_len;

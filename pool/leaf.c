@@ -116,7 +116,7 @@ const char *leaf_supports(const struct leaf *leaf, const struct wire_host *host,
 		bool is_io = strncmp(wants[i].name, "io.", 3) == 0;
 		/* On the hybrid driver writes are bounded only where no job can reach a disk with them: tmpfs scratch. */
 		bool leaky = is_io && wants[i].name[3] == 'w' && leaf->driver == POOL_DRIVER_HYBRID &&
-			     host->scratch != POOL_SCRATCH_TMPFS;
+			host->scratch != POOL_SCRATCH_TMPFS;
 		if (leaf->fd[wants[i].knob] >= 0 && (!is_io || host->ndevices > 0) && !leaky)
 			continue;
 		*ret_needs = leaky ? io_v1 : wants[i].needs;

@@ -13,27 +13,27 @@
 
 /* One name for the same thing on both drivers. The file on cgroup v2, then on the hybrid's v1 hierarchies: */
 enum knob {
-	KNOB_KILL,          /* cgroup.kill; the same on the v2 tree */
-	KNOB_EVENTS,        /* cgroup.events; the same */
+	KNOB_KILL,	    /* cgroup.kill; the same on the v2 tree */
+	KNOB_EVENTS,	    /* cgroup.events; the same */
 	KNOB_MEMORY_MAX,    /* memory.max; memory.limit_in_bytes */
-	KNOB_SWAP_MAX,      /* memory.swap.max; memory.memsw.limit_in_bytes (memory and swap together) */
+	KNOB_SWAP_MAX,	    /* memory.swap.max; memory.memsw.limit_in_bytes (memory and swap together) */
 	KNOB_MEMORY_PEAK,   /* memory.peak; memory.max_usage_in_bytes */
 	KNOB_MEMORY_NOW,    /* memory.current; memory.usage_in_bytes */
 	KNOB_MEMORY_EVENTS, /* memory.events; memory.oom_control */
-	KNOB_OOM_EVENT,     /* -; an eventfd registered on memory.oom_control */
-	KNOB_CPU_MAX,       /* cpu.max; cpu.cfs_quota_us (the period stays 100 ms) */
-	KNOB_CPU_STAT,      /* cpu.stat of the v2 tree on both: usage needs no controller there, and is finer than
+	KNOB_OOM_EVENT,	    /* -; an eventfd registered on memory.oom_control */
+	KNOB_CPU_MAX,	    /* cpu.max; cpu.cfs_quota_us (the period stays 100 ms) */
+	KNOB_CPU_STAT,	    /* cpu.stat of the v2 tree on both: usage needs no controller there, and is finer than
 			     * cpuacct's user/system split, which counts ticks */
-	KNOB_THROTTLE,      /* -; cpu.stat of the v1 cpu hierarchy */
-	KNOB_PIDS_MAX,      /* pids.max */
-	KNOB_PIDS_PEAK,     /* pids.peak, where the kernel has it */
+	KNOB_THROTTLE,	    /* -; cpu.stat of the v1 cpu hierarchy */
+	KNOB_PIDS_MAX,	    /* pids.max */
+	KNOB_PIDS_PEAK,	    /* pids.peak, where the kernel has it */
 	KNOB_PIDS_EVENTS,   /* pids.events */
-	KNOB_IO_MAX,        /* io.max; blkio.throttle.read_bps_device */
-	KNOB_IO_WBPS,       /* -; blkio.throttle.write_bps_device */
-	KNOB_IO_RIOPS,      /* -; blkio.throttle.read_iops_device */
-	KNOB_IO_WIOPS,      /* -; blkio.throttle.write_iops_device */
-	KNOB_IO_STAT,       /* io.stat; blkio.throttle.io_service_bytes */
-	KNOB_CPUSET,        /* cpuset.cpus */
+	KNOB_IO_MAX,	    /* io.max; blkio.throttle.read_bps_device */
+	KNOB_IO_WBPS,	    /* -; blkio.throttle.write_bps_device */
+	KNOB_IO_RIOPS,	    /* -; blkio.throttle.read_iops_device */
+	KNOB_IO_WIOPS,	    /* -; blkio.throttle.write_iops_device */
+	KNOB_IO_STAT,	    /* io.stat; blkio.throttle.io_service_bytes */
+	KNOB_CPUSET,	    /* cpuset.cpus */
 	KNOB_MAX
 };
 
@@ -44,7 +44,7 @@ const char *pool_scratch_name(unsigned scratch);
 
 struct leaf_limits {
 	uint64_t memory_bytes, swap_bytes;
-	uint64_t pids;       /* the job's own tasks */
+	uint64_t pids;	     /* the job's own tasks */
 	uint64_t cpus_milli; /* 0: no quota */
 	struct {
 		uint64_t rbps, wbps, riops, wiops; /* 0: none */
@@ -64,10 +64,10 @@ struct leaf_usage {
 struct leaf {
 	enum pool_driver driver;
 	int fd[KNOB_MAX]; /* -1: not there */
-	bool fresh;       /* nothing was written to it yet */
+	bool fresh;	  /* nothing was written to it yet */
 	bool quota_lifted;
-	bool killed;      /* cgroup.kill was written: see leaf_kill() */
-	bool peak_stale;  /* memory.peak could not be set back: it counts from the leaf's making */
+	bool killed;	 /* cgroup.kill was written: see leaf_kill() */
+	bool peak_stale; /* memory.peak could not be set back: it counts from the leaf's making */
 	struct leaf_limits held;
 	struct leaf_usage base;
 };

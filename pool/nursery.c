@@ -38,8 +38,7 @@ static int take_policy(struct nursery *n, const struct wire_policy *p, int fd, s
 		return err_set(err, errno, "keep a policy");
 	struct policy_slot *slot = &n->policies[p->index];
 	cleanup_close(&slot->fd);
-	*slot = (struct policy_slot){.fd = copy, .len = (unsigned short)p->len, .listener = p->listener != 0,
-		.early = p->early != 0, .sockets = p->sockets != 0};
+	*slot = (struct policy_slot){.fd = copy, .len = (unsigned short)p->len, .listener = p->listener != 0, .early = p->early != 0, .sockets = p->sockets != 0};
 	return 0;
 }
 

@@ -32,8 +32,8 @@ struct nursery_stamper {
 };
 
 struct nursery_config {
-	int worker;    /* SOCK_SEQPACKET to the worker; end of file ends the nursery */
-	int lock_dir;  /* directory of the host-wide slot locks */
+	int worker;   /* SOCK_SEQPACKET to the worker; end of file ends the nursery */
+	int lock_dir; /* directory of the host-wide slot locks */
 	unsigned nslots;
 	struct wire_host host; /* devices, filled by the caller */
 };

@@ -83,8 +83,7 @@ static int make_leaf(struct nursery *n, struct slot *s, struct err *err)
 	if (r < 0)
 		return r;
 	size_t nfds = (size_t)__builtin_popcount(knobs);
-	struct wire_msg msg = {.type = WIRE_LEAF, .slot = s->index,
-		.leaf = {.knobs = knobs, .number = s->number, .uid_base = POOL_UID_BASE + s->number * POOL_UID_COUNT}};
+	struct wire_msg msg = {.type = WIRE_LEAF, .slot = s->index, .leaf = {.knobs = knobs, .number = s->number, .uid_base = POOL_UID_BASE + s->number * POOL_UID_COUNT}};
 	r = fd_send(n->config->worker, &msg, sizeof(msg), fds, nfds);
 	if (knobs & (1u << KNOB_MEMORY_PEAK)) {
 		int peak = fds[__builtin_popcount(knobs & ((1u << KNOB_MEMORY_PEAK) - 1))];
@@ -215,9 +214,7 @@ static int make_zygote(struct nursery *n, struct slot *s, unsigned *step, struct
 		(void)close(theirs);
 		return r;
 	}
-	struct zygote_spec spec = {.leaf = n->attach_unified ? -1 : s->leaf.dir, .control = theirs, .go = go[0], .root = s->root, .usr = usr,
-		.network = s->plan.network, .filter = policy->fd, .filter_len = policy->len,
-		.listener = policy->listener, .early = policy->early};
+	struct zygote_spec spec = {.leaf = n->attach_unified ? -1 : s->leaf.dir, .control = theirs, .go = go[0], .root = s->root, .usr = usr, .network = s->plan.network, .filter = policy->fd, .filter_len = policy->len, .listener = policy->listener, .early = policy->early};
 	s->init = hybrid(n) ? keeper_clone(&s->keeper, &spec, &s->init_pidfd) : clone_in_net(n, s, &spec);
 	(void)close(go[0]);
 	(void)close(theirs);

@@ -10,12 +10,12 @@
 #include "pool/steps.h"
 
 enum slot_state {
-	SLOT_EMPTY,   /* leaf and scratch are clean; a zygote can be made */
-	SLOT_ZYGOTE,  /* a zygote lives, waiting or running its job */
-	SLOT_DYING,   /* killed; its init is still to be reaped */
-	SLOT_ENDED,   /* no process is left; what the job wrote is kept for WIRE_OPEN until the next STAMP */
-	SLOT_CLEANING,/* a helper deletes what the job wrote */
-	SLOT_RETIRED, /* would not empty; never used again */
+	SLOT_EMPTY,    /* leaf and scratch are clean; a zygote can be made */
+	SLOT_ZYGOTE,   /* a zygote lives, waiting or running its job */
+	SLOT_DYING,    /* killed; its init is still to be reaped */
+	SLOT_ENDED,    /* no process is left; what the job wrote is kept for WIRE_OPEN until the next STAMP */
+	SLOT_CLEANING, /* a helper deletes what the job wrote */
+	SLOT_RETIRED,  /* would not empty; never used again */
 };
 
 struct policy_slot {
@@ -29,9 +29,9 @@ struct nursery {
 	const struct nursery_stamper *stamper;
 	struct cgroup_tree *tree;
 	struct policy_slot policies[POOL_POLICIES_MAX];
-	int home_net; /* the nursery's own network namespace */
+	int home_net;	     /* the nursery's own network namespace */
 	bool attach_unified; /* zygotes cannot be born in their leaf here; see make_zygote() */
-	bool peak_resets; /* memory.peak can be set back: leaves are reused */
+	bool peak_resets;    /* memory.peak can be set back: leaves are reused */
 	struct slot *slots;
 	unsigned nslots;
 };

@@ -17,21 +17,21 @@
 #define POOL_UID_BASE 0x70010000u
 #define POOL_UID_COUNT 65536u
 #define POOL_NUMBERS_MAX 4000
-#define POOL_JOB_UID 1000u    /* the job's user and group, inside */
-#define POOL_INIT_UID 65533u  /* the zygote's init, inside: another user than the job's */
+#define POOL_JOB_UID 1000u   /* the job's user and group, inside */
+#define POOL_INIT_UID 65533u /* the zygote's init, inside: another user than the job's */
 
 enum wire_type {
 	/* worker → nursery */
 	WIRE_POLICY = 1, /* + sealed memfd: a BPF program under an index */
-	WIRE_STAMP,      /* make a zygote for a plan in a slot; whatever the slot held is killed and scrubbed first */
-	WIRE_RESIZE,     /* other disk limits for a ready zygote */
-	WIRE_OPEN,       /* + socket: a helper with the slot's credentials serves struct open_request on it */
-	WIRE_RETIRE,     /* give the slot up: it would not empty */
+	WIRE_STAMP,	 /* make a zygote for a plan in a slot; whatever the slot held is killed and scrubbed first */
+	WIRE_RESIZE,	 /* other disk limits for a ready zygote */
+	WIRE_OPEN,	 /* + socket: a helper with the slot's credentials serves struct open_request on it */
+	WIRE_RETIRE,	 /* give the slot up: it would not empty */
 	/* nursery → worker */
-	WIRE_HELLO,      /* what this host can do: struct wire_host */
-	WIRE_LEAF,       /* + knob fds, in the order of `knobs`: the slot's leaf was made (again) */
-	WIRE_READY,      /* + control socket, pidfd of the init, root (O_PATH): a zygote was made */
-	WIRE_FAILED,     /* no zygote: step and error say why */
+	WIRE_HELLO,  /* what this host can do: struct wire_host */
+	WIRE_LEAF,   /* + knob fds, in the order of `knobs`: the slot's leaf was made (again) */
+	WIRE_READY,  /* + control socket, pidfd of the init, root (O_PATH): a zygote was made */
+	WIRE_FAILED, /* no zygote: step and error say why */
 	WIRE_RESIZED,
 };
 
@@ -45,9 +45,9 @@ enum pool_network {
 struct wire_plan {
 	uint8_t layers[POOL_LAYERS_MAX][16]; /* lowest first */
 	uint32_t nlayers;
-	uint32_t network; /* enum pool_network */
-	uint32_t policy;  /* index */
-	uint32_t host_usr; /* show the machine's /usr at /usr */
+	uint32_t network;    /* enum pool_network */
+	uint32_t policy;     /* index */
+	uint32_t host_usr;   /* show the machine's /usr at /usr */
 	uint32_t fresh_leaf; /* replace the leaf first: it holds what cannot be set back */
 	uint64_t disk_bytes, disk_inodes;
 };
@@ -67,7 +67,7 @@ enum pool_scratch {
 struct wire_host {
 	uint32_t driver;  /* enum pool_driver */
 	uint32_t scratch; /* enum pool_scratch */
-	uint32_t knobs;   /* bit per enum knob (pool/leaf.h) that a leaf has here */
+	uint32_t knobs;	  /* bit per enum knob (pool/leaf.h) that a leaf has here */
 	uint32_t layers_idmapped, usr_idmapped;
 	uint32_t nslots;
 	uint32_t ndevices; /* whole disks that jobs can cause I/O on */
@@ -78,14 +78,14 @@ struct wire_host {
 
 struct wire_policy {
 	uint32_t index;
-	uint32_t len;      /* instructions */
+	uint32_t len;	   /* instructions */
 	uint32_t listener; /* install with SECCOMP_FILTER_FLAG_NEW_LISTENER */
-	uint32_t early;    /* may be installed before the job is known */
+	uint32_t early;	   /* may be installed before the job is known */
 	uint32_t sockets;  /* not to be used with POOL_NET_SHARED */
 };
 
 struct wire_leaf {
-	uint32_t knobs; /* which fds follow */
+	uint32_t knobs;	 /* which fds follow */
 	uint32_t number; /* the slot's host-wide number */
 	uint32_t uid_base;
 };
@@ -109,8 +109,8 @@ struct wire_msg {
 enum zygote_msg_type {
 	ZYGOTE_HELLO = 1, /* + page, stdin (write), stdout (read), stderr (read), [listener] */
 	ZYGOTE_LISTENER,  /* + listener: only where the filter is installed late */
-	ZYGOTE_EXIT,      /* the job's first process ended; page->wait_status says how */
-	ZYGOTE_FAILED,    /* set-up failed: step, error */
+	ZYGOTE_EXIT,	  /* the job's first process ended; page->wait_status says how */
+	ZYGOTE_FAILED,	  /* set-up failed: step, error */
 };
 
 struct zygote_msg {
@@ -125,18 +125,19 @@ struct zygote_msg {
  * with its exec, and init runs as another user without being dumpable, so no job can write here.
  */
 struct zygote_page {
-	uint64_t exec_ns;    /* CLOCK_MONOTONIC just before execve; 0 when it did not come to that */
-	uint64_t exit_ns;    /* when init saw the end */
-	int32_t wait_status; /* wait(2) status of the job's first process */
-	uint32_t step;       /* why the launch failed; 0 when it did not */
-	int32_t error;       /* errno of the step */
-	int32_t index;       /* which pack entry, rlimit … */
+	uint64_t exec_ns;				     /* CLOCK_MONOTONIC just before execve; 0 when it did not come to that */
+	uint64_t exit_ns;				     /* when init saw the end */
+	int32_t wait_status;				     /* wait(2) status of the job's first process */
+	uint32_t step;					     /* why the launch failed; 0 when it did not */
+	int32_t error;					     /* errno of the step */
+	int32_t index;					     /* which pack entry, rlimit … */
 	int32_t fd_stdin, fd_stdout, fd_stderr, fd_listener; /* between child and init */
 };
 
 /* ---- a job's dispatch: one datagram to the zygote's child ---- */
 #define DISPATCH_INLINE_MAX (60u << 10) /* strings up to here travel in the datagram, beyond in a sealed memfd */
 #define DISPATCH_STRINGS_MAX (1u << 20)
+#define DISPATCH_WORDS_MAX 65536u /* argv and env entries together */
 #define DISPATCH_MAGIC 0x50444a31u
 #define DISPATCH_ARGS_MEMFD 1u
 
@@ -151,11 +152,11 @@ struct dispatch {
 
 /* ---- WIRE_OPEN's socket: worker ↔ helper ---- */
 struct open_request {
-	uint32_t directory;  /* a directory (to commit) instead of a regular file */
-	char path[4096];     /* in the sandbox, absolute, NUL-terminated */
+	uint32_t directory; /* a directory (to commit) instead of a regular file */
+	char path[4096];    /* in the sandbox, absolute, NUL-terminated */
 };
 struct open_reply {
-	int32_t error;       /* -errno; else the fd comes beside */
+	int32_t error; /* -errno; else the fd comes beside */
 	uint32_t not_regular;
 	uint64_t size;
 };

@@ -14,7 +14,7 @@
 struct zygote_spec {
 	int leaf;    /* cgroup v2 directory to be born in, or -1 */
 	int control; /* the zygote's end of the control socket */
-	int go;      /* pipe: one byte once ids are mapped and the v1 leaves joined; end of file: give up */
+	int go;	     /* pipe: one byte once ids are mapped and the v1 leaves joined; end of file: give up */
 	int root;    /* detached mount of the job's root */
 	int usr;     /* read-only mount for /usr, or -1 */
 	enum pool_network network;

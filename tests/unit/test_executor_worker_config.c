@@ -25,7 +25,9 @@ Test(worker_config, settings_from_a_file)
 	struct err err = ERR_INIT;
 	worker_config_init(&c);
 	cr_assert_eq(load(&c, "{\"slots\": 3, \"lease\": \"5s\", \"name\": \"w1\", \"allow-volatile-redis\": true,"
-			      "\"max_limits\": {\"memory_bytes\": 134217728}}", &err), 0, "%s", err_msg(&err));
+			      "\"max_limits\": {\"memory_bytes\": 134217728}}",
+			     &err),
+		0, "%s", err_msg(&err));
 	cr_assert_eq(c.slots, 3);
 	cr_assert_eq(c.lease_ms, 5000);
 	cr_assert_str_eq(c.name, "w1");

@@ -62,8 +62,7 @@ static const struct wire_host host_hybrid = {.driver = POOL_DRIVER_HYBRID, .ndev
 Test(leaf, limits_on_v2)
 {
 	struct leaf leaf;
-	struct leaf_limits limits = {.memory_bytes = 64 << 20, .swap_bytes = 0, .pids = 10, .cpus_milli = 500,
-		.io = {.rbps = 1000000, .wiops = 50}, .cpuset = "0-1"};
+	struct leaf_limits limits = {.memory_bytes = 64 << 20, .swap_bytes = 0, .pids = 10, .cpus_milli = 500, .io = {.rbps = 1000000, .wiops = 50}, .cpuset = "0-1"};
 	make_leaf(&leaf, POOL_DRIVER_V2);
 	cr_assert_eq(leaf_apply(&leaf, &host_v2, &limits, NULL), 0);
 	cr_assert_str_eq(get(&leaf, KNOB_MEMORY_MAX), "67108864");
@@ -96,8 +95,7 @@ Test(leaf, only_differences_are_written)
 Test(leaf, limits_on_hybrid)
 {
 	struct leaf leaf;
-	struct leaf_limits limits = {.memory_bytes = 64 << 20, .swap_bytes = 1 << 20, .pids = 10, .cpus_milli = 0,
-		.io = {.wbps = 4096}};
+	struct leaf_limits limits = {.memory_bytes = 64 << 20, .swap_bytes = 1 << 20, .pids = 10, .cpus_milli = 0, .io = {.wbps = 4096}};
 	make_leaf(&leaf, POOL_DRIVER_HYBRID);
 	cr_assert_eq(leaf_apply(&leaf, &host_hybrid, &limits, NULL), 0);
 	cr_assert_str_eq(get(&leaf, KNOB_MEMORY_MAX), "67108864");
