@@ -86,7 +86,7 @@ int cmd_worker(int argc, char **argv)
 	if (!cli.failed && cli.at < argc)
 		cli_error(&cli, "unexpected '%s'", argv[cli.at]);
 	/* Said now, rather than by a worker that already has its slots. */
-	if (!cli.failed && redis_url_parse(config.redis, false, &url, &err) < 0)
+	if (!cli.failed && config.redis[0] && redis_url_parse(config.redis, false, &url, &err) < 0)
 		cli_error(&cli, "--redis %s", err_msg(&err));
 	if (!cli.failed && !redis_prefix_valid(config.prefix))
 		cli_error(&cli, "--prefix wants letters, digits and . _ { } -, at most 64");
@@ -138,7 +138,7 @@ static int open_client(const struct client_options *o, struct queue_client **ret
 	const char *env = getenv("PETRI_REDIS");
 	bool from_env = !o->redis && env && *env;
 	const char *text = o->redis ? o->redis : from_env ? env
-							  : "redis://127.0.0.1:6379/0";
+							  : REDIS_DEFAULT;
 	int r = redis_url_parse(text, from_env, &url, err);
 	return r < 0 ? r : queue_client_open(&url, o->prefix, ret, err);
 }

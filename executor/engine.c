@@ -22,6 +22,9 @@
 
 #define RETRY_FIRST_MS 20u
 #define RETRY_MAX_MS 2000u
+#define OOM_LOOK_US 200
+#define STAMP_PATIENCE_US 60000000 /* an answer that does not come was lost: ask again */
+#define OOM_LOOKS_MAX 50
 #define FAILURES_MAX 8 /* in a row, before the jobs that wait for the slot are told */
 
 /* ---- plans ---- */
@@ -62,18 +65,24 @@ void seat_stamp(struct seat *seat, const struct wire_plan *plan)
 		zygote_ref_drop(TAKE_PTR(seat->zygote));
 	seat->plan = *plan;
 	seat->seq = ++engine->next_seq;
-	seat->got_ready = seat->got_hello = false;
+	seat->got_ready = seat->got_hello = seat->failed_once = false;
 	seat->state = SEAT_STAMPING;
+	loop_timer_set(engine->loop, &seat->retry, now_us() + STAMP_PATIENCE_US);
 	struct wire_msg msg = {.type = WIRE_STAMP, .slot = seat->index, .seq = seat->seq, .plan = *plan};
 	(void)tell_nursery(engine, &msg, NULL, 0);
 }
 
 void seat_release(struct seat *seat)
 {
+	seat->run = NULL;
+	if (seat->state != SEAT_RETIRED && !seat->engine->config.one_job)
+		seat_renew(seat);
+}
+
+void seat_renew(struct seat *seat)
+{
 	struct engine *engine = seat->engine;
 	seat->run = NULL;
-	if (seat->state == SEAT_RETIRED || engine->config.one_job)
-		return;
 	/* The same plan again: the next job is most likely of the same kind. Layers of one submission are not. */
 	struct wire_plan plan = seat->plan;
 	if (plan.nlayers > 1 && engine->have_warm)
@@ -90,6 +99,7 @@ static void zygote_failed(struct seat *seat, unsigned step, int error)
 {
 	log_warn("zygote failed: slot=%u step=\"%s\" error=%d", seat->index, pool_step_name(step), error);
 	seat->failures++;
+	seat->failed_once = true;
 	struct run *run = seat->run;
 	if (run && seat->failures >= FAILURES_MAX) {
 		seat->run = NULL;
@@ -106,6 +116,7 @@ static void seat_maybe_ready(struct seat *seat)
 	if (!seat->got_ready || !seat->got_hello || seat->state != SEAT_STAMPING)
 		return;
 	seat->state = SEAT_READY;
+	loop_timer_clear(engine->loop, &seat->retry);
 	seat->failures = 0;
 	seat->idle_since_us = now_us();
 	struct statfs st;
@@ -197,7 +208,7 @@ static void on_pidfd(struct loop_op *op, int res)
 		/* An idle zygote died (somebody killed it, the machine is out of memory): have another one made. */
 		log_warn("an idle zygote died: slot=%u, making another", seat->index);
 		seat_stamp(seat, &seat->plan);
-	} else if (seat->state == SEAT_STAMPING && !seat->retry.heap_index) {
+	} else if (seat->state == SEAT_STAMPING && !seat->failed_once) {
 		zygote_failed(seat, STEP_SETUP_WAIT, -ESRCH);
 	}
 }
@@ -210,6 +221,19 @@ static void on_retry(struct loop_timer *timer)
 }
 
 /* ---- the leaf's OOM eventfd (hybrid) ---- */
+/* The event fires before the counter moves (cgroup-v1/memory.rst), so the counter is looked at until it does. Only a kill makes
+ * the verdict; an event alone (a charge that then succeeded) does not. */
+static void look_for_oom(struct loop_timer *timer)
+{
+	struct seat *seat = timer->data;
+	if (!seat->run || seat->state != SEAT_RUNNING)
+		return;
+	if (leaf_oom_kills(&seat->leaf) > 0)
+		run_kill(seat->run, STATUS_MEMORY_LIMIT);
+	else if (++seat->oom_looks < OOM_LOOKS_MAX)
+		loop_timer_set(seat->engine->loop, timer, now_us() + OOM_LOOK_US);
+}
+
 static void on_oom(struct loop_op *op, int res)
 {
 	struct seat *seat = op->data;
@@ -218,15 +242,16 @@ static void on_oom(struct loop_op *op, int res)
 	uint64_t count;
 	while (read(seat->oom_fd, &count, sizeof(count)) == sizeof(count))
 		seat->oom_count++;
-	if (seat->run && seat->state == SEAT_RUNNING) {
-		/* The event fires before the counter moves (cgroup-v1/memory.rst): the verdict at the end re-reads it. Only a
-		 * kill makes the verdict, an event alone (a charge that then succeeded) does not. */
-		for (int i = 0; i < 200 && leaf_oom_kills(&seat->leaf) == 0; i++)
-			(void)usleep(50);
-		if (leaf_oom_kills(&seat->leaf) > 0)
-			run_kill(seat->run, STATUS_MEMORY_LIMIT);
-	}
+	seat->oom_looks = 0;
+	look_for_oom(&seat->oom_look);
 	loop_poll(seat->engine->loop, op, seat->oom_fd, POLLIN);
+}
+
+static void enqueue(struct engine *engine, struct engine_job *ej)
+{
+	ej->next = NULL;
+	*engine->waiting_tail = ej;
+	engine->waiting_tail = &ej->next;
 }
 
 /* ---- the nursery ---- */
@@ -299,6 +324,7 @@ static int start_seats(struct engine *engine, const struct wire_host *host)
 		seat->oom_fd = -1;
 		seat->retry.fn = on_retry;
 		seat->retry.data = seat;
+		seat->oom_look = (struct loop_timer){.fn = look_for_oom, .data = seat};
 		leaf_init(&seat->leaf);
 	}
 	engine->hello = true;
@@ -336,8 +362,16 @@ static void handle_nursery(struct engine *engine, const struct wire_msg *msg, in
 		break;
 	case WIRE_FAILED:
 		if (msg->step == STEP_HELPER) {
+			struct run *run = seat->run;
 			seat->state = SEAT_RETIRED;
+			seat->run = NULL;
 			log_error("slot=%u could not be cleaned and is retired", seat->index);
+			if (run) { /* it waited for this slot: let it wait for any */
+				run->seat = NULL;
+				engine->running--;
+				enqueue(engine, run->ej);
+				engine_schedule(engine);
+			}
 		} else if (msg->seq == seat->seq && seat->state == SEAT_STAMPING) {
 			zygote_failed(seat, msg->step, msg->error);
 		}
@@ -441,6 +475,12 @@ static void reject(struct engine_job *ej, const struct reject *why)
 
 void engine_start(struct engine *engine, struct engine_job *ej)
 {
+	ej->stamp_layers = false;
+	engine_enqueue(engine, ej);
+}
+
+void engine_enqueue(struct engine *engine, struct engine_job *ej)
+{
 	struct reject why = {0};
 	struct err err = ERR_INIT;
 	(void)snprintf(ej->result.worker, sizeof(ej->result.worker), "%s", engine->config.name);
@@ -459,9 +499,7 @@ void engine_start(struct engine *engine, struct engine_job *ej)
 		return;
 	}
 	ej->run = run;
-	ej->next = NULL;
-	*engine->waiting_tail = ej;
-	engine->waiting_tail = &ej->next;
+	enqueue(engine, ej);
 	engine_schedule(engine);
 }
 
@@ -516,6 +554,7 @@ void engine_free(struct engine *engine)
 		struct seat *seat = &engine->seats[i];
 		loop_cancel(engine->loop, &seat->oom_op);
 		loop_timer_clear(engine->loop, &seat->retry);
+		loop_timer_clear(engine->loop, &seat->oom_look);
 		if (seat->zygote)
 			zygote_ref_drop(seat->zygote);
 		leaf_close(&seat->leaf);

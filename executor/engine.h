@@ -29,6 +29,7 @@ struct engine_job {
 	void (*done)(struct engine_job *ej);
 	void *user;
 	uint64_t dispatched_ns, ended_ns; /* CLOCK_MONOTONIC */
+	bool stamp_layers;		  /* the engine's: delivering layers as files failed, so stamp them */
 	struct run *run;		  /* the engine's */
 	struct engine_job *next;	  /* the engine's */
 };
@@ -43,6 +44,7 @@ struct engine_config {
 	/* What idle slots are made for until jobs teach better. NULL image: host. */
 	const char *warm_image, *warm_policy;
 	const struct job_limits *max_limits; /* or NULL */
+	bool pin;			     /* slot i's jobs run on CPU i (modulo their number) unless they ask for a set of their own */
 	bool one_job;			     /* nothing follows the first job: its slot is not made ready again */
 	/* More jobs can be started, or fewer. */
 	void (*capacity)(void *ctx);

@@ -45,9 +45,12 @@ struct seat { /* a slot, from the worker's side */
 	struct loop_op oom_op; /* hybrid: the leaf's OOM eventfd */
 	int oom_fd;
 	uint64_t oom_count;
+	struct loop_timer oom_look;
+	unsigned oom_looks;
 	struct wire_plan plan; /* of the last STAMP */
 	uint32_t seq;
 	bool got_ready, got_hello;
+	bool failed_once; /* this stamp's failure was told: its zygote's end is no second one */
 	struct zygote_ref *zygote;
 	struct run *run; /* the job that runs here, or waits for this seat's stamp */
 	struct leaf_usage last_usage;
@@ -126,7 +129,10 @@ struct engine {
 /* engine.c */
 void seat_stamp(struct seat *seat, const struct wire_plan *plan);
 void seat_release(struct seat *seat); /* after a job: let go of the zygote and have the next one made */
+void seat_renew(struct seat *seat);   /* the same, also when nothing is expected to follow */
 void engine_schedule(struct engine *engine);
+/* engine_enqueue - prepare a job and let it wait for a slot; a job that is refused is done at once. */
+void engine_enqueue(struct engine *engine, struct engine_job *ej);
 void engine_die(struct engine *engine, const struct err *err);
 /* engine_zygote.c */
 struct zygote_ref *zygote_ref_new(struct seat *seat, int control, int pidfd, int root);

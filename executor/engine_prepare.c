@@ -106,8 +106,8 @@ static int plan_layer(struct engine *engine, struct run *run, const struct job *
 	int r = layer_load(engine->config.store, job->layers[i], &info, &err);
 	if (r < 0)
 		return reject_set(why, field, r == -ENOENT ? REJECT_MISSING : REJECT_INVALID, "there is no layer %s here", text);
-	bool stamped = run->plan.nlayers > 0 && run->npacks == 0 && i > 0 && !info.has_pack;
-	if (info.has_pack && info.bytes <= job->limits.disk_bytes && !stamped && run->npacks < ARRAY_SIZE(run->packs) - 1) {
+	bool deliver = info.has_pack && !run->ej->stamp_layers && info.bytes <= job->limits.disk_bytes;
+	if (deliver && run->npacks < ARRAY_SIZE(run->packs) - 1) {
 		int fd = layer_open_pack(engine->config.store, job->layers[i], &err);
 		if (fd >= 0) {
 			run->packs[run->npacks++] = fd;
@@ -199,8 +199,8 @@ static int pack_files(struct engine *engine, struct run *run, const struct job *
 		if (file->source.kind == JOB_SOURCE_BLOB) {
 			char field[192];
 			(void)snprintf(field, sizeof(field), "files.%.180s", file->path);
-			if (run->nblobs == JOB_BLOBS_MAX - 1)
-				return reject_set(why, "files", REJECT_TOO_LARGE, "more than %d blobs", JOB_BLOBS_MAX - 1);
+			if (run->nblobs == JOB_BLOBS_MAX)
+				return reject_set(why, "files", REJECT_TOO_LARGE, "more than %d blobs", JOB_BLOBS_MAX);
 			if (open_blob(engine, file->source.blob, field, job->limits.disk_bytes, &run->blobs[run->nblobs], why) != 0)
 				return 1;
 			run->nblobs++;

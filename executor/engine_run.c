@@ -167,6 +167,8 @@ void run_dispatch(struct run *run)
 {
 	struct err err = ERR_INIT;
 	struct seat *seat = run->seat;
+	if (run->engine->config.pin && !run->limits.cpuset[0] && seat->leaf.fd[KNOB_CPUSET] >= 0)
+		(void)snprintf(run->limits.cpuset, sizeof(run->limits.cpuset), "%u", seat->index % run->engine->ncpus);
 	int r = leaf_apply(&seat->leaf, &run->engine->host, &run->limits, &err);
 	if (r < 0 && !run->fresh_leaf_tried) {
 		/* The leaf holds something that cannot be set back: replace it once. */
@@ -243,7 +245,11 @@ void run_gone(struct run *run)
 	run_maybe_finish(run);
 }
 
-/* Within a block or an inode of the scratch's limit, as statfs(2) on the job's own root shows it. */
+/*
+ * Within a block or an inode of the scratch's limit, as statfs(2) on the job's own root shows it. Under a project quota a
+ * write is refused whole when it does not fit whole (XFS reserves all of it first), so that a program that writes in large
+ * pieces stops short of the limit by up to a piece: there "a block" is 64 KiB, or a 64th of the limit.
+ */
 static bool disk_full(const struct run *run, uint64_t *ret_used)
 {
 	struct statfs st;
@@ -252,7 +258,10 @@ static bool disk_full(const struct run *run, uint64_t *ret_used)
 		return false;
 	uint64_t used = (uint64_t)(st.f_blocks - st.f_bfree) * (uint64_t)st.f_bsize;
 	*ret_used = used > run->seat->disk_base ? used - run->seat->disk_base : 0;
-	return st.f_bfree <= 1 || st.f_ffree <= 1;
+	uint64_t block = (uint64_t)st.f_bsize;
+	if (run->engine->host.scratch == POOL_SCRATCH_QUOTA)
+		block = MAX(MAX(block, (uint64_t)65536), run->ej->job.limits.disk_bytes / 64);
+	return (uint64_t)st.f_bfree * (uint64_t)st.f_bsize <= block || st.f_ffree <= 1;
 }
 
 /* Why the program never ran: the step that failed in the zygote's child. */
@@ -356,6 +365,28 @@ static void measure(struct run *run)
 	}
 }
 
+/*
+ * A small layer is delivered as files by the job's user, who may lack the right to replace what an image has there. As a
+ * stamped layer it covers anything: start over that way, once.
+ */
+static bool start_over(struct run *run)
+{
+	struct engine_job *ej = run->ej;
+	const struct zygote_page *page = run->seat->zygote->page;
+	size_t layers = run->npacks - (ej->job.nfiles > 0 ? 1 : 0);
+	if (page->step != STEP_FILE || layers == 0 || ej->stamp_layers || run->cause != STATUS_MAX)
+		return false;
+	struct engine *engine = run->engine;
+	struct seat *seat = run->seat;
+	ej->stamp_layers = true;
+	ej->run = NULL;
+	run_free(run);
+	engine->running--;
+	seat_renew(seat);
+	engine_enqueue(engine, ej);
+	return true;
+}
+
 void run_maybe_finish(struct run *run)
 {
 	struct seat *seat = run->seat;
@@ -383,6 +414,8 @@ void run_maybe_finish(struct run *run)
 	if (!run->ej->ended_ns)
 		run->ej->ended_ns = now_ns();
 	uint64_t used;
+	if (start_over(run))
+		return;
 	bool full = disk_full(run, &used);
 	measure(run);
 	run->ej->result.usage.disk_bytes = used;

@@ -13,7 +13,7 @@
 #define JOB_ID_MAX 128
 #define JOB_PATH_MAX 4095
 #define JOB_FILES_MAX 4096	/* files of a job */
-#define JOB_BLOBS_MAX 24	/* of them (and stdin) given as blobs: each is a passed fd */
+#define JOB_BLOBS_MAX 23	/* of them (and stdin) given as blobs: each is a passed fd */
 #define JOB_ARGS_MAX (1u << 20) /* argv and env together, NULs included */
 #define JOB_META_MAX 4096
 #define JOB_CPUSET_MAX 256

@@ -88,6 +88,16 @@ static void slot_free(void *env, void *slot)
 	free(slot);
 }
 
+static unsigned leftovers(void *env, unsigned *ret, unsigned cap)
+{
+	return stamp_leftovers(env, ret, cap);
+}
+
+static void sweep(void *env, unsigned number)
+{
+	stamp_sweep(env, number);
+}
+
 static void describe(void *env, struct wire_host *host)
 {
 	struct stamp_env *e = env;
@@ -133,6 +143,46 @@ static void find_devices(struct wire_host *host)
 	}
 }
 
+/* proc_swaps(5): a heading, then a line for each area. */
+static bool has_swap(void)
+{
+	char text[4096];
+	_cleanup_close_ int fd = open("/proc/swaps", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	const char *line = strchr(text, '\n');
+	return line && line[1] != '\0';
+}
+
+/* A hard core limit of 0 does not keep a core_pattern pipe from getting a job's memory, core(5); 1 does. */
+static int check_core_limit(struct err *err)
+{
+	struct rlimit core = {1, 1};
+	char pattern[128] = "";
+	if (getrlimit(RLIMIT_CORE, &core) == 0 && core.rlim_max >= 1)
+		return 0;
+	core = (struct rlimit){1, 1};
+	if (setrlimit(RLIMIT_CORE, &core) == 0)
+		return 0;
+	_cleanup_close_ int fd = open("/proc/sys/kernel/core_pattern", O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, pattern, sizeof(pattern) - 1) <= 0 || pattern[0] == '|')
+		return err_say(err, EPERM, "the hard core limit is 0 and kernel.core_pattern is a pipe, which would get the jobs' "
+					   "memory: start petri with `ulimit -Hc 1` or more");
+	return 0;
+}
+
+/* Shared by all who use petri's groups, so that the last one, and only the last one, removes them. */
+static int lock_tree(struct err *err)
+{
+	int fd = openat(FD_LOCKS, "tree", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	struct flock shared = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+	if (fd < 0 || fcntl(fd, F_OFD_SETLKW, &shared) < 0)
+		return err_set(err, errno, "lock petri's cgroup tree");
+	return fd;
+}
+
 static int own_process(struct err *err)
 {
 	(void)signal(SIGPIPE, SIG_IGN);
@@ -149,6 +199,9 @@ static int own_process(struct err *err)
 		return err_set(err, r, "close_range (petri needs Linux 5.9 or later)");
 	for (int fd = FD_WORKER; fd <= FD_LOCKS; fd++)
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+	r = check_core_limit(err);
+	if (r < 0)
+		return r;
 	struct rlimit files;
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
@@ -175,17 +228,23 @@ int main(int argc, char **argv)
 	bool force_tmpfs = argc > 2 && strcmp(argv[2], "tmpfs") == 0;
 	config.nslots = (unsigned)nslots;
 	int r = own_process(&err);
+	int tree_lock = -1;
 	if (r == 0) {
 		find_devices(&config.host);
-		r = cgroup_tree_open(&tree, false, &err);
+		config.host.has_swap = has_swap();
+		r = tree_lock = lock_tree(&err);
 	}
+	if (r >= 0)
+		r = cgroup_tree_open(&tree, false, &err);
 	if (r == 0)
 		r = stamp_env_enter(&env, FD_STATE, STORE_UID_BASE, force_tmpfs, &err);
 	if (r == 0) {
 		(void)close(FD_STATE);
-		const struct nursery_stamper stamper = {.env = &env, .slot_init = slot_init, .make = make, .resize = resize, .slow_to_clean = slow_to_clean, .detach = detach, .clean = clean, .slot_free = slot_free, .describe = describe};
+		const struct nursery_stamper stamper = {.env = &env, .slot_init = slot_init, .make = make, .resize = resize, .slow_to_clean = slow_to_clean, .detach = detach, .clean = clean, .slot_free = slot_free, .leftovers = leftovers, .sweep = sweep, .describe = describe};
 		r = nursery_run(&config, &stamper, &tree, &err);
-		cgroup_tree_close(&tree);
+		/* Alone: nobody else has the tree open, nor is just opening it. */
+		struct flock alone = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+		cgroup_tree_close(&tree, fcntl(tree_lock, F_OFD_SETLK, &alone) == 0);
 	}
 	if (r < 0) {
 		log_error("nursery: %s", err_msg(&err));

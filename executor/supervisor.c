@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "executor/engine.h"
+#include "pool/wire.h"
 
 #define LOCK_DIR "/run/petri"
 #define RING_ENTRIES 1024
@@ -34,6 +35,7 @@ struct supervisor {
 	int locks, signals;
 	int commits; /* our end of the worker's socket */
 	pid_t worker, nursery;
+	unsigned ncommits; /* commit children that run */
 	bool stopping;
 };
 
@@ -149,6 +151,15 @@ static void run_worker(struct supervisor *s, int nursery, int commits)
 	_exit(code);
 }
 
+/* Worker and nursery each send while the other may be sending: neither may ever fill the socket. A message a slot lies in it
+ * at the most, two while slots are being made. */
+static void enlarge(int sock)
+{
+	const int bytes = 8 << 20;
+	if (setsockopt(sock, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) < 0)
+		(void)setsockopt(sock, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
 static int start(struct supervisor *s, struct err *err)
 {
 	char path[PATH_MAX];
@@ -159,6 +170,8 @@ static int start(struct supervisor *s, struct err *err)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, nursery) < 0 ||
 		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, commits) < 0)
 		return err_set(err, errno, "make sockets");
+	enlarge(nursery[0]);
+	enlarge(nursery[1]);
 	s->nursery = fork();
 	if (s->nursery == 0)
 		exec_nursery(s, path, nursery[1]);
@@ -180,12 +193,19 @@ static int start(struct supervisor *s, struct err *err)
 /* ---- commits ---- */
 static void commit(struct supervisor *s, const struct commit_request *request, int dir)
 {
-	pid_t pid = fork();
+	pid_t parent = getpid(), pid = s->ncommits < s->config->nslots ? fork() : -1;
 	if (pid != 0) {
-		if (pid < 0)
-			log_error("cannot fork for a commit: %s", strerror(errno));
+		s->ncommits += pid > 0;
+		if (pid < 0) {
+			struct commit_reply refused = {.seq = request->seq, .error = -EAGAIN};
+			(void)snprintf(refused.message, sizeof(refused.message), "cannot fork for a commit");
+			(void)fd_send(s->commits, &refused, sizeof(refused), NULL, 0);
+		}
 		return;
 	}
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (getppid() != parent)
+		_exit(1);
 	struct err err = ERR_INIT;
 	struct layer_info info = {0};
 	struct layer_commit c = {.dirfd = dir, .prefix = request->prefix, .uid_base = request->uid_base, .max_bytes = request->max_bytes, .max_entries = request->max_entries};
@@ -212,8 +232,8 @@ static void serve_commits(struct supervisor *s)
 	}
 	/* The worker parses hostile bytes: what it says is checked like a stranger's. The range must be a slot's. */
 	bool sane = n == sizeof(request) && nfds == 1 && memchr(request.prefix, '\0', sizeof(request.prefix)) &&
-		request.prefix[0] == '/' && request.uid_base >= STORE_UID_BASE + STORE_UID_COUNT &&
-		request.uid_base % 65536 == STORE_UID_BASE % 65536 && request.uid_base < 0x7ffe0000u;
+		request.prefix[0] == '/' && request.uid_base >= POOL_UID_BASE &&
+		request.uid_base < POOL_UID_BASE + POOL_NUMBERS_MAX * POOL_UID_COUNT && request.uid_base % POOL_UID_COUNT == POOL_UID_BASE % POOL_UID_COUNT;
 	if (sane)
 		commit(s, &request, fds[0]);
 	else if (n > 0)
@@ -249,6 +269,8 @@ static bool reap(struct supervisor *s, int *ret_status)
 			s->nursery = 0;
 			if (WIFSIGNALED(status))
 				log_error("petri-nursery was killed by signal %d", WTERMSIG(status));
+		} else {
+			s->ncommits -= s->ncommits > 0;
 		}
 	}
 	return ended;

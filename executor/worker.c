@@ -294,7 +294,10 @@ static int connect_queue(struct worker *w, struct err *err)
 	const struct worker_config *c = w->config;
 	struct queue_config config = {.prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms, .result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .allow_volatile = c->allow_volatile, .slots = c->slots};
 	const char *env = getenv("PETRI_REDIS");
-	int r = redis_url_parse(env && *env ? env : c->redis, env && *env, &config.url, err);
+	bool from_env = !c->redis[0] && env && *env;
+	int r = redis_url_parse(from_env ? env : c->redis[0] ? c->redis
+							     : REDIS_DEFAULT,
+		from_env, &config.url, err);
 	if (r == 0)
 		r = queue_new(w->loop, &config, &events, w, &w->queue, err);
 	if (r < 0)
@@ -319,7 +322,7 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 	w.drain = (struct loop_timer){.fn = on_drain, .data = &w};
 	w.signals = open_signals();
 	w.signal_op = (struct loop_op){.fn = on_signal, .data = &w};
-	struct engine_config config = {.loop = w.loop, .store = fds->store, .nursery = fds->nursery, .supervisor = fds->supervisor, .name = c->name, .policy_dirs = c->policies[0] ? dirs : NULL, .warm_image = c->warm_image[0] ? c->warm_image : NULL, .warm_policy = c->warm_policy[0] ? c->warm_policy : NULL, .max_limits = &c->max_limits, .capacity = on_capacity, .fatal = on_engine_fatal, .ctx = &w};
+	struct engine_config config = {.loop = w.loop, .store = fds->store, .nursery = fds->nursery, .supervisor = fds->supervisor, .name = c->name, .policy_dirs = c->policies[0] ? dirs : NULL, .warm_image = c->warm_image[0] ? c->warm_image : NULL, .warm_policy = c->warm_policy[0] ? c->warm_policy : NULL, .pin = c->pin, .max_limits = &c->max_limits, .capacity = on_capacity, .fatal = on_engine_fatal, .ctx = &w};
 	int r = engine_new(&config, &w.engine, &err);
 	if (r == 0)
 		r = connect_queue(&w, &err);

@@ -5,8 +5,10 @@
 #include "executor/job.h"
 #include "executor/queue.h"
 
+#define REDIS_DEFAULT "redis://127.0.0.1:6379/0"
+
 struct worker_config {
-	char redis[600];
+	char redis[600]; /* "": PETRI_REDIS, else REDIS_DEFAULT */
 	char prefix[65];
 	char name[128];
 	unsigned slots;

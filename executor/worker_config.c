@@ -48,7 +48,6 @@ static const struct setting {
 void worker_config_init(struct worker_config *c)
 {
 	memset(c, 0, sizeof(*c));
-	(void)snprintf(c->redis, sizeof(c->redis), "redis://127.0.0.1:6379/0");
 	(void)snprintf(c->prefix, sizeof(c->prefix), "petri");
 	if (gethostname(c->name, sizeof(c->name) - 1) < 0)
 		(void)snprintf(c->name, sizeof(c->name), "worker");

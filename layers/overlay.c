@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -110,10 +111,15 @@ int overlay_userns(uid_t inside, uid_t outside, unsigned count, struct err *err)
 	/* A user namespace lives in a process; this one only holds it until the fd does. exit_signal 0: the nursery's
 	 * SIGCHLD handling must not see it. */
 	struct clone_args args = {.flags = CLONE_NEWUSER};
-	pid_t pid = sys_clone3(&args);
+	pid_t parent = getpid(), pid = sys_clone3(&args);
 	if (pid < 0)
 		return err_set(err, pid, "make a user namespace (user.max_user_namespaces?)");
 	if (pid == 0) {
+		/* Should the nursery die now, nothing of its fds may live on here. */
+		(void)sys_close_range(0, ~0u, 0);
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+		if (getppid() != parent)
+			_exit(0);
 		for (;;)
 			(void)pause();
 	}

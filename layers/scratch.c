@@ -27,8 +27,8 @@
 /* Inodes that petri's own directories take before the job starts: the tmpfs root, upper, work and what overlay keeps
  * in it (work, work/incompat, work/incompat/volatile, index), /work and /tmp. */
 #define TMPFS_OWN_INODES 10
-#define QUOTA_OWN_INODES 10
-#define QUOTA_OWN_BYTES 65536 /* their blocks, on ext4, where a directory takes one */
+#define QUOTA_OWN_INODES 16 /* until scratch_settle() has counted them */
+#define QUOTA_OWN_BYTES 131072
 
 bool scratch_quota_usable(int dirfd)
 {
@@ -91,14 +91,14 @@ static int set_project(int dirfd, uint32_t project, struct err *err)
 
 static int set_quota(int dirfd, uint32_t project, uint64_t bytes, uint64_t inodes, struct err *err)
 {
-	uint64_t blocks = (bytes + QUOTA_OWN_BYTES + 511) / 512; /* basic blocks, quotactl(2) */
+	uint64_t blocks = (bytes + 511) / 512; /* basic blocks, quotactl(2) */
 	struct fs_disk_quota quota = {
 		.d_version = FS_DQUOT_VERSION,
 		.d_flags = FS_PROJ_QUOTA,
 		.d_id = project,
 		.d_fieldmask = FS_DQ_BHARD | FS_DQ_IHARD | FS_DQ_BSOFT | FS_DQ_ISOFT,
 		.d_blk_hardlimit = blocks,
-		.d_ino_hardlimit = inodes + QUOTA_OWN_INODES,
+		.d_ino_hardlimit = inodes,
 	};
 	int r = sys_quotactl_fd(dirfd, QCMD(Q_XSETQLIM, PRJQUOTA), (int)project, &quota);
 	return r < 0 ? err_set(err, r, "set the quota of project %u", project) : 0;
@@ -119,13 +119,29 @@ int scratch_make_quota(int slots, unsigned number, unsigned generation, uint64_t
 	uint32_t project = PROJECT_BASE + number;
 	int r = set_project(dir, project, err);
 	if (r == 0)
-		r = set_quota(dir, project, bytes, inodes, err);
+		r = set_quota(dir, project, bytes + QUOTA_OWN_BYTES, inodes + QUOTA_OWN_INODES, err);
 	return r < 0 ? r : TAKE_FD(dir);
 }
 
-int scratch_resize_quota(int dirfd, unsigned number, uint64_t bytes, uint64_t inodes, struct err *err)
+static int get_usage(int dirfd, unsigned number, uint64_t *ret_bytes, uint64_t *ret_inodes, struct err *err)
 {
-	return set_quota(dirfd, PROJECT_BASE + number, bytes, inodes, err);
+	struct fs_disk_quota quota = {.d_version = FS_DQUOT_VERSION};
+	int r = sys_quotactl_fd(dirfd, QCMD(Q_XGETQUOTA, PRJQUOTA), (int)(PROJECT_BASE + number), &quota);
+	if (r < 0)
+		return err_set(err, r, "read the quota of slot %u", number);
+	*ret_bytes = quota.d_bcount * 512;
+	*ret_inodes = quota.d_icount;
+	return 0;
+}
+
+int scratch_settle(int dirfd, unsigned number, uint64_t bytes, uint64_t inodes, struct err *err)
+{
+	/* Counted rather than known: XFS keeps small directories in the inode, ext4 gives each a block. */
+	uint64_t own_bytes = 0, own_inodes = 0;
+	int r = get_usage(dirfd, number, &own_bytes, &own_inodes, err);
+	if (r < 0)
+		return r;
+	return set_quota(dirfd, PROJECT_BASE + number, bytes + own_bytes, inodes + own_inodes, err);
 }
 
 static int make_owned(int at, const char *name, mode_t mode, uid_t owner, struct err *err)
@@ -191,28 +207,48 @@ static int empty_once(int top, const char *name, unsigned *counter)
 	return r;
 }
 
-int scratch_remove_tree(int dirfd, const char *name, struct err *err)
+/* Empty everything in top, what an interrupted removal left there included. */
+static int empty_top(int top, unsigned *counter)
 {
-	char trash[64];
-	(void)snprintf(trash, sizeof(trash), "trash-%d", getpid());
+	for (;;) {
+		int fd = openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		_cleanup_closedir_ DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+		if (!dir)
+			return -errno;
+		bool any = false;
+		for (struct dirent *e; (e = readdir(dir));) {
+			if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+				continue;
+			any = true;
+			int r = empty_once(top, e->d_name, counter);
+			if (r == 0 && unlinkat(top, e->d_name, AT_REMOVEDIR) < 0)
+				r = -errno;
+			if (r < 0 && r != -ENOENT)
+				return r;
+		}
+		if (!any)
+			return 0;
+	}
+}
+
+int scratch_remove_tree(int dirfd, const char *name, bool keep, struct err *err)
+{
+	char trash[64], away[32];
+	(void)snprintf(trash, sizeof(trash), "trash-%.50s", name);
 	if (mkdirat(dirfd, trash, 0700) < 0 && errno != EEXIST)
 		return err_set(err, errno, "make %s", trash);
 	_cleanup_close_ int top = openat(dirfd, trash, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (top < 0)
 		return err_set(err, errno, "open %s", trash);
-	unsigned counter = 0, done = 0;
-	char first[32];
-	(void)snprintf(first, sizeof(first), "t%u", counter++);
-	if (renameat(dirfd, name, top, first) < 0 && errno != ENOENT)
+	/* Names that no earlier, interrupted removal has used. */
+	unsigned counter = (unsigned)now_us();
+	(void)snprintf(away, sizeof(away), "t%u", counter++);
+	if (renameat(dirfd, name, top, away) < 0 && errno != ENOENT)
 		return err_set(err, errno, "move %s away", name);
-	for (; done < counter; done++) {
-		char at[32];
-		(void)snprintf(at, sizeof(at), "t%u", done);
-		int r = empty_once(top, at, &counter);
-		if (r < 0 && r != -ENOENT)
-			return err_set(err, r, "empty %s", name);
-		if (unlinkat(top, at, AT_REMOVEDIR) < 0 && errno != ENOENT)
-			return err_set(err, errno, "remove a directory of %s", name);
-	}
-	return unlinkat(dirfd, trash, AT_REMOVEDIR) < 0 ? err_set(err, errno, "remove %s", trash) : 0;
+	int r = empty_top(top, &counter);
+	if (r < 0)
+		return err_set(err, r, "empty %s", name);
+	if (!keep && unlinkat(dirfd, trash, AT_REMOVEDIR) < 0)
+		return err_set(err, errno, "remove %s", trash);
+	return 0;
 }

@@ -184,7 +184,7 @@ int stamp_slot_init(struct stamp_env *env, struct stamp_slot *slot, unsigned num
 	*slot = (struct stamp_slot){.number = number, .uid_base = uid_base, .job_uid = job_uid, .userns_store = -1, .userns_host = -1, .root = -1, .usr = -1, .scratch = -1};
 	char name[32];
 	(void)snprintf(name, sizeof(name), "%u", number);
-	int r = scratch_remove_tree(env->slots, name, err);
+	int r = scratch_remove_tree(env->slots, name, true, err);
 	if (r < 0)
 		return r;
 	(void)snprintf(name, sizeof(name), "/b/%u", number);
@@ -228,17 +228,20 @@ static int attach_scratch(struct stamp_env *env, struct stamp_slot *slot, const 
 		int r = attach(slot->scratch, "/w/s", err);
 		if (r < 0)
 			return r;
-		(void)snprintf(upper, 64, "s/u");
-		(void)snprintf(work, 64, "s/w");
 	} else {
 		slot->generation++;
 		slot->scratch = scratch_make_quota(env->slots, slot->number, slot->generation, plan->disk_bytes,
 			plan->disk_inodes, err);
 		if (slot->scratch < 0)
 			return slot->scratch;
-		(void)snprintf(upper, 64, "/state/slots/%u/g%u/u", slot->number, slot->generation);
-		(void)snprintf(work, 64, "/state/slots/%u/g%u/w", slot->number, slot->generation);
+		/* Attached under the same short name: the job can read an overlay's options in its mountinfo. */
+		_cleanup_close_ int tree = clone_tree(slot->scratch, "", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, err);
+		int r = tree < 0 ? tree : attach(tree, "/w/s", err);
+		if (r < 0)
+			return r;
 	}
+	(void)snprintf(upper, 64, "s/u");
+	(void)snprintf(work, 64, "s/w");
 	return scratch_fill(slot->scratch, slot, err);
 }
 
@@ -277,6 +280,13 @@ static int make_in_workshop(struct stamp_env *env, struct stamp_slot *slot, cons
 	slot->root = overlay_make(lowers, upper, work, false, err);
 	if (slot->root < 0)
 		return slot->root;
+	*ret_step = 0;
+	if (env->scratch == SCRATCH_QUOTA) {
+		r = scratch_settle(slot->scratch, slot->number, plan->disk_bytes, plan->disk_inodes, err);
+		if (r < 0)
+			return r;
+	}
+	*ret_step = 2;
 	return plan->host_usr ? make_usr(env, slot, err) : 0;
 }
 
@@ -308,7 +318,7 @@ int stamp_resize(struct stamp_env *env, struct stamp_slot *slot, uint64_t bytes,
 	if (slot->scratch < 0)
 		return err_set(err, ENOENT, "resize a slot that is not stamped");
 	return env->scratch == SCRATCH_TMPFS ? scratch_resize_tmpfs(slot->scratch, bytes, inodes, err)
-					     : scratch_resize_quota(slot->scratch, slot->number, bytes, inodes, err);
+					     : scratch_settle(slot->scratch, slot->number, bytes, inodes, err);
 }
 
 bool stamp_needs_helper(const struct stamp_env *env, const struct stamp_slot *slot)
@@ -336,13 +346,32 @@ int stamp_delete(struct stamp_env *env, struct stamp_slot *slot, struct err *err
 		return 0;
 	char name[32];
 	(void)snprintf(name, sizeof(name), "%u", slot->number);
-	return scratch_remove_tree(env->slots, name, err);
+	return scratch_remove_tree(env->slots, name, true, err);
+}
+
+unsigned stamp_leftovers(struct stamp_env *env, unsigned *ret, unsigned cap)
+{
+	int fd = openat(env->slots, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_closedir_ DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	unsigned n = 0, number;
+	char end;
+	for (struct dirent *e; dir && n < cap && (e = readdir(dir));)
+		if (sscanf(e->d_name, "%u%c", &number, &end) == 1 || sscanf(e->d_name, "trash-%u%c", &number, &end) == 1)
+			ret[n++] = number;
+	return n;
+}
+
+void stamp_sweep(struct stamp_env *env, unsigned number)
+{
+	char name[32];
+	(void)snprintf(name, sizeof(name), "%u", number);
+	(void)scratch_remove_tree(env->slots, name, false, NULL);
 }
 
 void stamp_slot_free(struct stamp_env *env, struct stamp_slot *slot)
 {
 	stamp_detach(env, slot);
-	(void)stamp_delete(env, slot, NULL);
+	stamp_sweep(env, slot->number);
 	cleanup_close(&slot->userns_store);
 	cleanup_close(&slot->userns_host);
 }

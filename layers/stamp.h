@@ -86,6 +86,11 @@ void stamp_detach(struct stamp_env *env, struct stamp_slot *slot);
 /* stamp_delete - remove the quota directory of the slot's last generation. May take seconds. */
 int stamp_delete(struct stamp_env *env, struct stamp_slot *slot, struct err *err);
 
+/* stamp_leftovers - numbers of slots that have a directory (or an interrupted removal) in the scratch. */
+unsigned stamp_leftovers(struct stamp_env *env, unsigned *ret, unsigned cap);
+/* stamp_sweep - remove it. */
+void stamp_sweep(struct stamp_env *env, unsigned number);
+
 /* stamp_slot_free - the slot goes away for good. */
 void stamp_slot_free(struct stamp_env *env, struct stamp_slot *slot);
 
@@ -95,10 +100,15 @@ int scratch_make_tmpfs(uid_t uid_base, uint64_t bytes, uint64_t inodes, struct e
 int scratch_resize_tmpfs(int mount, uint64_t bytes, uint64_t inodes, struct err *err);
 int scratch_make_quota(int slots, unsigned number, unsigned generation, uint64_t bytes, uint64_t inodes,
 	struct err *err); /* directory fd */
-int scratch_resize_quota(int dirfd, unsigned number, uint64_t bytes, uint64_t inodes, struct err *err);
 int scratch_fill(int dirfd, const struct stamp_slot *slot, struct err *err);
-/* scratch_remove_tree - remove name beneath dirfd, whatever its depth, without following links. */
-int scratch_remove_tree(int dirfd, const char *name, struct err *err);
+/*
+ * scratch_remove_tree - remove name beneath dirfd, whatever its depth, without following links; and what an interrupted
+ * removal of the same name left. @keep: leave the (empty) directory that it works in for the next time, when the filesystem
+ * may be too full to make one.
+ */
+int scratch_remove_tree(int dirfd, const char *name, bool keep, struct err *err);
+/* scratch_settle - quota: the job may use all that it asked for, beside what petri's own directories take by now. */
+int scratch_settle(int dirfd, unsigned number, uint64_t bytes, uint64_t inodes, struct err *err);
 
 /* ---- overlay.c ---- */
 int overlay_make(const char *lowers, const char *upper, const char *work, bool read_only, struct err *err);

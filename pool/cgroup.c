@@ -122,15 +122,17 @@ static int make_unified(struct cgroup_tree *tree, struct err *err)
 	_cleanup_close_ int petri = make_dir(tree->root, "petri", err);
 	if (petri < 0)
 		return petri;
-	if (v2)
+	if (v2) {
+		/* On petri, whose siblings are the rest of the machine, petri's own processes among them. */
+		(void)fd_put(petri, "cpu.weight", JOBS_WEIGHT_V2);
 		enable_controllers(petri);
+	}
 	tree->unified = make_dir(petri, "jobs", err);
 	if (tree->unified < 0)
 		return tree->unified;
 	if (!v2)
 		return 0;
 	enable_controllers(tree->unified);
-	(void)fd_put(tree->unified, "cpu.weight", JOBS_WEIGHT_V2);
 	char list[256] = "";
 	_cleanup_close_ int fd = openat(tree->unified, "cgroup.subtree_control", O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, list, sizeof(list) - 1);
@@ -195,17 +197,16 @@ int cgroup_tree_open(struct cgroup_tree *tree, bool readonly, struct err *err)
 	return r < 0 ? r : 0;
 }
 
-void cgroup_tree_close(struct cgroup_tree *tree)
+void cgroup_tree_close(struct cgroup_tree *tree, bool remove)
 {
-	/* rmdir fails while anybody has leaves there, which is what we want. */
-	if (tree->root >= 0 && tree->unified >= 0) {
+	if (remove && tree->root >= 0 && tree->unified >= 0) {
 		(void)unlinkat(tree->root, "petri/jobs", AT_REMOVEDIR);
 		(void)unlinkat(tree->root, "petri", AT_REMOVEDIR);
 	}
 	cleanup_close(&tree->unified);
 	cleanup_close(&tree->root);
 	for (size_t i = 0; i < V1_MAX; i++) {
-		if (tree->v1[i] >= 0)
+		if (remove && tree->v1[i] >= 0)
 			(void)unlinkat(tree->v1_root[i], "petri", AT_REMOVEDIR);
 		cleanup_close(&tree->v1[i]);
 		cleanup_close(&tree->v1_root[i]);

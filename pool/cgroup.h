@@ -45,8 +45,8 @@ struct cgroup_leaf {
  * @readonly: only look (doctor): nothing is made, and unified/v1 may stay -1.
  */
 int cgroup_tree_open(struct cgroup_tree *tree, bool readonly, struct err *err);
-/* cgroup_tree_close - close, and remove petri's groups if nobody else has leaves in them. */
-void cgroup_tree_close(struct cgroup_tree *tree);
+/* cgroup_tree_close - close; with @remove, when no other process uses them, also take petri's groups away. */
+void cgroup_tree_close(struct cgroup_tree *tree, bool remove);
 
 /*
  * cgroup_leaf_make - make leaf `slot-NUMBER` (a left-over one is killed and removed first).

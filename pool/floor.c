@@ -3,10 +3,12 @@
  * io_uring, no keyrings, no bpf, no clone3 (whose flags no filter can see), and without a network namespace of the job's
  * own no way to a socket but nameless connected pairs, which runtimes need for themselves. Runs in the zygote's init before it forks; async-signal-safe.
  *
- * A refused call answers SECCOMP_RET_USER_NOTIF although this filter has no listener: the kernel then fails it with
- * ENOSYS (seccomp_do_user_notification(), kernel/seccomp.c). RET_ERRNO would do the same, but takes precedence over a
- * policy's own USER_NOTIF, and a policy that calls bpf(2) a violation would never get to report it. On a tie the filter
- * installed last, the policy's, is the one that notifies. petri never answers a notification with "continue".
+ * Beneath a policy with a listener a refused call answers SECCOMP_RET_USER_NOTIF although this filter has no listener: the
+ * kernel then fails it with ENOSYS (seccomp_do_user_notification(), kernel/seccomp.c). RET_ERRNO would do the same, but takes
+ * precedence over a policy's own USER_NOTIF, and a policy that calls bpf(2) a violation would never get to report it. On a tie
+ * the filter installed last, the policy's, is the one that notifies. petri never answers a notification with "continue", and
+ * no second listener can be installed (EBUSY), so the job cannot answer its own.
+ * Beneath a policy without a listener it is RET_ERRNO: there the job could bring a listener itself and win the tie.
  */
 #include "pool/zygote.h"
 
@@ -37,8 +39,9 @@ static void add(struct sock_filter *insns, unsigned cap, unsigned *n, struct soc
 		insns[(*n)++] = insn;
 }
 
-unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets)
+unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets, bool listener)
 {
+	const unsigned refuse = listener ? SECCOMP_RET_USER_NOTIF : RET_NOSYS;
 	static const unsigned always[] = {SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_keyctl,
 		SYS_add_key, SYS_request_key, SYS_bpf, SYS_clone3};
 	/* A socketpair's end can be bound to an abstract name, which the slot's next job could find taken. */
@@ -54,11 +57,11 @@ unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets)
 #endif
 	for (size_t i = 0; i < ARRAY_SIZE(always); i++) {
 		add(insns, cap, &n, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, always[i], 0, 1));
-		add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF));
+		add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, refuse));
 	}
 	for (size_t i = 0; !sockets && i < ARRAY_SIZE(without_sockets); i++) {
 		add(insns, cap, &n, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, without_sockets[i], 0, 1));
-		add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF));
+		add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, refuse));
 	}
 	if (!sockets) { /* socketpair(AF_UNIX, SOCK_STREAM and flags); the kernel reads both as int: the low words */
 		const struct sock_filter pair[] = {
@@ -68,7 +71,7 @@ unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets)
 			BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
 			BPF_STMT(BPF_ALU | BPF_AND | BPF_K, ~(unsigned)(SOCK_CLOEXEC | SOCK_NONBLOCK)),
 			BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOCK_STREAM, 1, 0),
-			BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+			BPF_STMT(BPF_RET | BPF_K, refuse),
 		};
 		for (size_t i = 0; i < ARRAY_SIZE(pair); i++)
 			add(insns, cap, &n, pair[i]);
@@ -77,10 +80,10 @@ unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets)
 	return n;
 }
 
-int floor_install(bool sockets)
+int floor_install(bool sockets, bool listener)
 {
 	struct sock_filter insns[64];
 	struct sock_fprog program = {.filter = insns};
-	program.len = (unsigned short)floor_build(insns, ARRAY_SIZE(insns), sockets);
+	program.len = (unsigned short)floor_build(insns, ARRAY_SIZE(insns), sockets, listener);
 	return sys_seccomp(SECCOMP_SET_MODE_FILTER, 0, &program);
 }

@@ -20,7 +20,7 @@
 struct keeper_page {
 	_Atomic uint32_t request, reply; /* counters: the n-th request is answered by the n-th reply */
 	struct zygote_spec spec;	 /* fd numbers are good on both sides: the table is shared */
-	pid_t pid;
+	pid_t pid, parent;
 	int pidfd;
 };
 
@@ -38,9 +38,11 @@ static void wake(_Atomic uint32_t *word)
 _Noreturn static void keep(struct keeper_page *page, int net)
 {
 	uint32_t seen = 0;
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (getppid() != page->parent)
+		_exit(1);
 	if (setns(net, CLONE_NEWNET) < 0)
 		_exit(1); /* the first request then times out, and says so */
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	(void)prctl(PR_SET_NAME, "petri-keeper", 0, 0, 0);
 	for (;;) {
 		uint32_t now = atomic_load(&page->request);
@@ -62,6 +64,7 @@ int keeper_start(struct keeper *keeper, int net)
 	struct keeper_page *page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (page == MAP_FAILED)
 		return -errno;
+	page->parent = getpid();
 	/* exit_signal: what the zygotes' will be too, clone(2) on CLONE_PARENT. */
 	struct clone_args args = {.flags = CLONE_FILES, .exit_signal = SIGCHLD};
 	pid_t pid = sys_clone3(&args);

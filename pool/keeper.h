@@ -13,8 +13,6 @@
 
 #include "pool/zygote.h"
 
-#define KEEPER_TASKS 1u
-
 struct keeper {
 	pid_t pid; /* 0: none */
 	struct keeper_page *page;

@@ -88,7 +88,10 @@ static int write_file(const struct pack_entry *entry, char *path, int pack, cons
 		if (lseek(source, 0, SEEK_SET) < 0)
 			return -errno;
 	}
-	int flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+	/* What lies beneath is replaced, whatever its mode or kind, as an upper layer would cover it. */
+	if (unlink(path) < 0 && errno == EISDIR)
+		(void)rmdir(path);
+	int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
 	int fd = open(path, flags, 0600);
 	if (fd < 0 && errno == ENOENT) {
 		make_parents(path);
@@ -106,14 +109,17 @@ static int write_file(const struct pack_entry *entry, char *path, int pack, cons
 
 static int make_entry_dir(const struct pack_entry *entry, char *path)
 {
-	if (mkdir(path, 0700) < 0) {
-		if (errno == ENOENT) {
-			make_parents(path);
-			(void)mkdir(path, 0700);
-		} else if (errno != EEXIST) {
-			return -errno;
-		}
+	struct stat st;
+	if (lstat(path, &st) == 0 && !S_ISDIR(st.st_mode))
+		(void)unlink(path);
+	if (mkdir(path, 0700) < 0 && errno == ENOENT) {
+		make_parents(path);
+		(void)mkdir(path, 0700);
 	}
+	if (lstat(path, &st) < 0)
+		return -errno;
+	if (!S_ISDIR(st.st_mode))
+		return -ENOTDIR;
 	return chmod(path, entry->mode & 0777) < 0 ? -errno : 0;
 }
 
@@ -204,8 +210,9 @@ static int set_limits(const struct dispatch *d, struct failure *f)
 		struct rlimit held, want = {limits[i].value, limits[i].value};
 		if (getrlimit((__rlimit_resource_t)limits[i].resource, &held) < 0)
 			return fail(f, STEP_RLIMIT, errno, limits[i].resource);
-		/* These two only ever go down; a host that has less already is stricter still. */
-		bool lower_only = limits[i].resource == RLIMIT_MSGQUEUE || limits[i].resource == RLIMIT_MEMLOCK;
+		/* These only ever go down; a host that has less already is stricter still. */
+		bool lower_only = limits[i].resource == RLIMIT_MSGQUEUE || limits[i].resource == RLIMIT_MEMLOCK ||
+			limits[i].resource == RLIMIT_CORE; /* the nursery saw to it that 0 is harmless */
 		if (lower_only && held.rlim_max < want.rlim_max)
 			want.rlim_cur = want.rlim_max = held.rlim_max;
 		if (setrlimit((__rlimit_resource_t)limits[i].resource, &want) < 0)

@@ -99,9 +99,8 @@ const char *leaf_supports(const struct leaf *leaf, const struct wire_host *host,
 		const char *name, *needs;
 	} wants[] = {
 		{true, KNOB_MEMORY_MAX, "memory_bytes", memory},
-		/* Without swap accounting no swap can be promised to be 0, unless the machine has none; the nursery
-		 * shows the knob only where it exists. */
-		{limits->swap_bytes > 0, KNOB_SWAP_MAX, "swap_bytes", swap},
+		/* Where there is swap, keeping a job out of it needs the knob as much as letting it in. */
+		{limits->swap_bytes > 0 || host->has_swap, KNOB_SWAP_MAX, "swap_bytes", swap},
 		{true, KNOB_PIDS_MAX, "pids", pids},
 		{limits->cpus_milli > 0, KNOB_CPU_MAX, "cpus", cpu},
 		{limits->cpuset[0] != '\0', KNOB_CPUSET, "cpuset", cpuset},
@@ -206,8 +205,11 @@ static int put_io_v2(struct leaf *leaf, unsigned major, unsigned minor, const st
 
 static int apply_io(struct leaf *leaf, const struct wire_host *host, const struct leaf_limits *limits, struct err *err)
 {
-	/* A fresh leaf has no limits, so nothing is written for the common job that asks for none. */
-	if (memcmp(&leaf->held.io, &limits->io, sizeof(limits->io)) == 0)
+	/* A fresh leaf has no limits, so nothing is written for the common job that asks for none. One that does ask writes them
+	 * to a fresh leaf in any case: what a renewed leaf's blkio group holds may be older than the group. */
+	static const struct leaf_limits none;
+	bool wanted = memcmp(&limits->io, &none.io, sizeof(none.io)) != 0;
+	if (memcmp(&leaf->held.io, &limits->io, sizeof(limits->io)) == 0 && !(leaf->fresh && wanted))
 		return 0;
 	for (uint32_t i = 0; i < host->ndevices; i++) {
 		unsigned major = host->devices[i].major, minor = host->devices[i].minor;
@@ -383,7 +385,7 @@ int leaf_kill(struct leaf *leaf)
 
 unsigned leaf_own_tasks(const struct leaf *leaf)
 {
-	return leaf->driver == POOL_DRIVER_HYBRID ? 2 : 1;
+	return leaf->driver == POOL_DRIVER_HYBRID ? 1 + POOL_KEEPER_TASKS : 1;
 }
 
 void leaf_relax(struct leaf *leaf, const struct leaf_usage *last)

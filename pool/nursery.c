@@ -68,6 +68,7 @@ static void handle(struct nursery *n, const struct wire_msg *msg, const int *fds
 		break;
 	case WIRE_RETIRE:
 		slot_kill(n, s);
+		s->pending = false;
 		s->state = SLOT_RETIRED;
 		break;
 	default:
@@ -101,6 +102,8 @@ static void reap(struct nursery *n)
 		for (unsigned i = 0; i < n->nslots; i++) {
 			if (n->slots[i].keeper.pid == pid)
 				n->slots[i].keeper.pid = -1; /* replaced when it is next needed */
+			if (n->slots[i].opener == pid)
+				n->slots[i].opener = 0;
 			if (n->slots[i].init == pid || n->slots[i].helper == pid) {
 				slot_reaped(n, &n->slots[i], pid, status);
 				break;
@@ -197,6 +200,9 @@ int nursery_run(const struct nursery_config *config, const struct nursery_stampe
 		r = slot_open(&n, i, next, err);
 		if (r >= 0)
 			next = (unsigned)r + 1;
+		/* The worker answers each leaf at once: take its messages as they come. */
+		if (r >= 0 && !serve_worker(&n))
+			r = -EPIPE;
 	}
 	if (r >= 0) {
 		slot_sweep(&n);
@@ -207,5 +213,6 @@ int nursery_run(const struct nursery_config *config, const struct nursery_stampe
 		(void)fd_send(config->worker, &failed, sizeof(failed), NULL, 0);
 	}
 	shut_down(&n);
-	return r;
+	/* A worker that went away before its slots were made wants nothing any more. */
+	return r == -EPIPE || r == -ECONNRESET ? 0 : r;
 }

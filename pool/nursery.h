@@ -27,6 +27,9 @@ struct nursery_stamper {
 	void (*detach)(void *env, void *slot);
 	int (*clean)(void *env, void *slot, struct err *err);
 	void (*slot_free)(void *env, void *slot);
+	/* Numbers of slots that have something in the scratch; at most cap. sweep: remove it (may be slow; at start only). */
+	unsigned (*leftovers)(void *env, unsigned *ret, unsigned cap);
+	void (*sweep)(void *env, unsigned number);
 	/* Fill in what the worker is told of the host. */
 	void (*describe)(void *env, struct wire_host *host);
 };

@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,6 +27,7 @@
 #include "pool/zygote.h"
 
 #define STALE_CACHE_BYTES (512u << 10)
+#define SLOW_CACHE_BYTES (8u << 20) /* reclaiming more than this is a helper's work */
 
 static void tell(struct nursery *n, struct slot *s, unsigned type, unsigned step, int error, int *fds, size_t nfds)
 {
@@ -52,6 +54,13 @@ static bool hybrid(const struct nursery *n)
 	return n->tree->driver == POOL_DRIVER_HYBRID;
 }
 
+/* A leaf or keeper that is only half in place must never be taken for a whole one: the next stamp makes both anew. */
+static void give_leaf_up(struct slot *s)
+{
+	keeper_stop(&s->keeper);
+	cgroup_leaf_close(&s->leaf);
+}
+
 /* A keeper that sits in the v1 leaves. */
 static int place_keeper(struct nursery *n, struct slot *s, struct err *err)
 {
@@ -61,7 +70,10 @@ static int place_keeper(struct nursery *n, struct slot *s, struct err *err)
 	int r = keeper_start(&s->keeper, s->net);
 	if (r < 0)
 		return err_set(err, r, "fork a keeper");
-	return cgroup_leaf_attach_v1(&s->leaf, s->keeper.pid, err);
+	r = cgroup_leaf_attach_v1(&s->leaf, s->keeper.pid, err);
+	if (r < 0)
+		give_leaf_up(s);
+	return r;
 }
 
 /* The slot's first leaf, or one in the place of a leaf that holds what cannot be set back. */
@@ -78,10 +90,15 @@ static int make_leaf(struct nursery *n, struct slot *s, struct err *err)
 		cgroup_leaf_close(&s->leaf);
 		r = cgroup_leaf_make(n->tree, s->number, &s->leaf, fds, &knobs, err);
 	}
-	if (r == 0)
-		r = place_keeper(n, s, err);
-	if (r < 0)
+	if (r < 0) {
+		give_leaf_up(s);
 		return r;
+	}
+	r = place_keeper(n, s, err);
+	if (r < 0) {
+		fd_close_many(fds, (size_t)__builtin_popcount(knobs));
+		return r;
+	}
 	size_t nfds = (size_t)__builtin_popcount(knobs);
 	struct wire_msg msg = {.type = WIRE_LEAF, .slot = s->index, .leaf = {.knobs = knobs, .number = s->number, .uid_base = POOL_UID_BASE + s->number * POOL_UID_COUNT}};
 	r = fd_send(n->config->worker, &msg, sizeof(msg), fds, nfds);
@@ -92,7 +109,7 @@ static int make_leaf(struct nursery *n, struct slot *s, struct err *err)
 	fd_close_many(fds, nfds);
 	s->used = false;
 	/* A worker that is gone has no use for the leaf; its socket's end is what ends the nursery. */
-	return r < 0 && r != -EPIPE ? err_set(err, r, "send a leaf to the worker") : 0;
+	return r < 0 && r != -EPIPE && r != -ECONNRESET ? err_set(err, r, "send a leaf to the worker") : 0;
 }
 
 static int open_net(struct err *err)
@@ -134,7 +151,11 @@ int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct e
 	if (s->lock < 0)
 		return err_say(err, EBUSY, "all %d slot numbers of this machine are taken", POOL_NUMBERS_MAX);
 	s->number = number;
-	int r = n->stamper->slot_init(n->stamper->env, number, POOL_UID_BASE + number * POOL_UID_COUNT, &s->stamp, err);
+	/* First the processes that a crashed owner of this number may have left, then what they wrote. */
+	int r = cgroup_leaf_remove(n->tree, number, err);
+	if (r < 0)
+		return err_wrap(err, "slot %u", number);
+	r = n->stamper->slot_init(n->stamper->env, number, POOL_UID_BASE + number * POOL_UID_COUNT, &s->stamp, err);
 	if (r == 0)
 		r = make_net(n, s, err);
 	if (r == 0)
@@ -154,6 +175,13 @@ void slot_sweep(struct nursery *n)
 		_cleanup_close_ int lock = take_number(n, number);
 		if (lock >= 0) /* ours and other workers' are locked */
 			(void)cgroup_leaf_remove(n->tree, number, NULL);
+	}
+	unsigned left[POOL_SLOTS_MAX];
+	unsigned count = n->stamper->leftovers(n->stamper->env, left, POOL_SLOTS_MAX);
+	for (unsigned i = 0; i < count; i++) {
+		_cleanup_close_ int lock = left[i] < POOL_NUMBERS_MAX ? take_number(n, left[i]) : -1;
+		if (lock >= 0)
+			n->stamper->sweep(n->stamper->env, left[i]);
 	}
 }
 
@@ -175,11 +203,15 @@ static int introduce(struct nursery *n, struct slot *s, unsigned *step, struct e
 		r = write_map(s->init, "gid_map", base);
 	if (r < 0)
 		return err_set(err, r, "map the ids of slot %u", s->number);
+	/* The first to go when the leaf, or the machine, runs out of memory. From outside: the init is not dumpable, and its own
+	 * file is root's. */
+	char path[48];
+	(void)snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", s->init);
+	(void)fd_put(AT_FDCWD, path, "1000");
 	*step = STEP_ATTACH;
 	r = n->attach_unified ? cgroup_leaf_attach_unified(&s->leaf, s->init, err) : 0;
 	if (r < 0)
 		return r;
-	char path[48];
 	(void)snprintf(path, sizeof(path), "/proc/%d/ns/mnt", s->init);
 	s->mount_ns = open(path, O_RDONLY | O_CLOEXEC);
 	return 0;
@@ -266,7 +298,7 @@ static void advance(struct nursery *n, struct slot *s)
 	unsigned step = STEP_PLAN;
 	s->pending = false;
 	int r = check_plan(n, &s->plan, &err);
-	if (r == 0 && ((s->used && !n->peak_resets) || s->plan.fresh_leaf)) {
+	if (r == 0 && (s->leaf.dir < 0 || (s->used && !n->peak_resets) || s->plan.fresh_leaf)) {
 		step = STEP_LEAF;
 		r = make_leaf(n, s, &err);
 	}
@@ -285,14 +317,21 @@ static void advance(struct nursery *n, struct slot *s)
 }
 
 /* ---- from one job to the next ---- */
-static void drop_cache(struct slot *s)
+static uint64_t charged(const struct slot *s)
 {
-	/* What the job read first stays charged to its leaf, and would be part of the next job's peak. */
 	uint64_t now = 0;
 	int v1 = s->leaf.v1[V1_MEMORY];
 	_cleanup_close_ int fd =
 		openat(v1 >= 0 ? v1 : s->leaf.dir, v1 >= 0 ? "memory.usage_in_bytes" : "memory.current", O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fd_pread_u64(fd, &now) < 0 || now < STALE_CACHE_BYTES)
+	return fd < 0 || fd_pread_u64(fd, &now) < 0 ? 0 : now;
+}
+
+static void drop_cache(struct slot *s)
+{
+	/* What the job read first stays charged to its leaf, and would be part of the next job's peak. */
+	uint64_t now = charged(s);
+	int v1 = s->leaf.v1[V1_MEMORY];
+	if (now < STALE_CACHE_BYTES)
 		return;
 	char text[32];
 	(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)now);
@@ -305,15 +344,39 @@ static void become_empty(struct nursery *n, struct slot *s)
 	advance(n, s);
 }
 
+/* In a helper: what it inherited of other slots would keep their mounts and memory alive as long as it lives, and its copies of
+ * the worker's socket and of the locks would hide the nursery's own death. */
+static void let_go_of_others(struct nursery *n, const struct slot *mine)
+{
+	for (unsigned i = 0; i < n->nslots; i++) {
+		struct slot *s = &n->slots[i];
+		if (s == mine)
+			continue;
+		n->stamper->detach(n->stamper->env, s->stamp);
+		cleanup_close(&s->mount_ns);
+		cleanup_close(&s->lock);
+		cleanup_close(&s->init_pidfd);
+		cgroup_leaf_close(&s->leaf);
+	}
+	(void)close(n->config->worker);
+}
+
 static void clean(struct nursery *n, struct slot *s)
 {
-	bool slow = n->stamper->slow_to_clean(n->stamper->env, s->stamp);
+	bool slow = n->stamper->slow_to_clean(n->stamper->env, s->stamp) || charged(s) > SLOW_CACHE_BYTES;
+	if (s->opener > 0)
+		(void)kill(s->opener, SIGKILL);
 	pid_t helper = 0;
 	if (slow) {
 		/* The child holds copies of the fds: the last reference, and with it the work, is dropped there. */
+		pid_t parent = getpid();
 		helper = fork();
 		if (helper == 0) {
 			struct err err = ERR_INIT;
+			(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+			if (getppid() != parent)
+				_exit(1);
+			let_go_of_others(n, s);
 			int mount_ns = s->mount_ns;
 			cleanup_close(&mount_ns);
 			n->stamper->detach(n->stamper->env, s->stamp);
@@ -352,8 +415,11 @@ void slot_stamp(struct nursery *n, struct slot *s, uint32_t seq, const struct wi
 {
 	if (s->state == SLOT_RETIRED)
 		return;
+	/* A stamp that is overtaken before it was made leaves its wish for a fresh leaf behind. */
+	bool fresh = s->pending && s->plan.fresh_leaf;
 	s->seq = seq;
 	s->plan = *plan;
+	s->plan.fresh_leaf |= fresh;
 	s->pending = true;
 	if (s->state == SLOT_ENDED)
 		clean(n, s);
@@ -376,17 +442,28 @@ void slot_resize(struct nursery *n, struct slot *s, uint32_t seq, const struct w
 
 void slot_serve_open(struct nursery *n, struct slot *s, int sock)
 {
-	if (s->root < 0)
+	if (s->root < 0 || s->opener > 0 || (s->state != SLOT_ENDED && s->state != SLOT_ZYGOTE))
 		return; /* the worker sees the socket close */
 	pid_t pid = fork();
 	if (pid == 0)
 		open_serve(sock, s->root, POOL_UID_BASE + s->number * POOL_UID_COUNT + POOL_JOB_UID);
 	if (pid < 0)
 		log_write(LOG_WARN_, "nursery: slot=%u cannot fork a collect helper: errno=%d", s->number, errno);
+	else
+		s->opener = pid;
 }
 
 void slot_reaped(struct nursery *n, struct slot *s, pid_t pid, int status)
 {
+	if (s->state == SLOT_RETIRED) {
+		if (pid == s->init) {
+			s->init = 0;
+			cleanup_close(&s->init_pidfd);
+		} else {
+			s->helper = 0;
+		}
+		return;
+	}
 	if (pid == s->helper) {
 		s->helper = 0;
 		if (status != 0) {

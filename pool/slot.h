@@ -44,7 +44,7 @@ struct slot {
 	struct keeper keeper; /* hybrid hosts */
 	enum slot_state state;
 	bool used; /* a zygote lived in the leaf since it was made */
-	pid_t init, helper;
+	pid_t init, helper, opener;
 	int init_pidfd;
 	int net;      /* the slot's empty network namespace, loopback down, for policies without sockets: shared only with
 		       * the slot's later jobs, since /proc/net shows a namespace's sockets to all in it */

@@ -17,6 +17,7 @@
 #define POOL_UID_BASE 0x70010000u
 #define POOL_UID_COUNT 65536u
 #define POOL_NUMBERS_MAX 4000
+#define POOL_KEEPER_TASKS 1u /* pool/keeper.h, in a hybrid leaf */
 #define POOL_JOB_UID 1000u   /* the job's user and group, inside */
 #define POOL_INIT_UID 65533u /* the zygote's init, inside: another user than the job's */
 
@@ -36,7 +37,7 @@ enum wire_type {
 };
 
 enum pool_network {
-	POOL_NET_SHARED,   /* the nursery's empty namespace with its loopback down; only under filters without sockets */
+	POOL_NET_SHARED,   /* the slot's empty namespace, loopback down, shared with its later jobs; only without sockets */
 	POOL_NET_PRIVATE,  /* a fresh namespace, loopback down */
 	POOL_NET_LOOPBACK, /* a fresh namespace, loopback up */
 	POOL_NET_MAX
@@ -69,6 +70,7 @@ struct wire_host {
 	uint32_t scratch; /* enum pool_scratch */
 	uint32_t knobs;	  /* bit per enum knob (pool/leaf.h) that a leaf has here */
 	uint32_t layers_idmapped, usr_idmapped;
+	uint32_t has_swap; /* the machine has swap space */
 	uint32_t nslots;
 	uint32_t ndevices; /* whole disks that jobs can cause I/O on */
 	struct {

@@ -119,8 +119,6 @@ static void become_root(void)
 		die(STEP_SETUP_IDS, -errno);
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* cleared by every change of ids, prctl(2) */
 	(void)umask(022);
-	/* The first to go when the leaf runs out of memory; a process may always make itself a likelier victim. */
-	(void)fd_put(AT_FDCWD, "/proc/self/oom_score_adj", "1000");
 }
 
 static void set_up(struct zygote *z)
@@ -155,7 +153,7 @@ static void set_up(struct zygote *z)
 		r = -errno;
 	if (r < 0)
 		die(STEP_SETUP_CAPS, r);
-	r = floor_install(z->spec->network != POOL_NET_SHARED);
+	r = floor_install(z->spec->network != POOL_NET_SHARED, z->spec->listener);
 	if (r < 0)
 		die(STEP_SETUP_FLOOR, r);
 }
@@ -230,6 +228,8 @@ static void child_main(struct zygote *z)
 	sigset_t none;
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	for (int s = 1; s < NSIG; s++) /* ignored signals stay ignored across exec, and petri ignores some */
+		(void)signal(s, SIG_DFL);
 	int r = become(POOL_JOB_UID);
 	if (r == 0 && setsid() < 0)
 		r = -errno;

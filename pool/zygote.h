@@ -14,7 +14,7 @@
 struct zygote_spec {
 	int leaf;    /* cgroup v2 directory to be born in, or -1 */
 	int control; /* the zygote's end of the control socket */
-	int go;	     /* pipe: one byte once ids are mapped and the v1 leaves joined; end of file: give up */
+	int go;	     /* pipe: one byte once the ids are mapped; end of file: give up */
 	int root;    /* detached mount of the job's root */
 	int usr;     /* read-only mount for /usr, or -1 */
 	enum pool_network network;
@@ -35,10 +35,10 @@ pid_t zygote_clone(const struct zygote_spec *spec, int *ret_pidfd);
 #define ZYGOTE_CONTROL_FD 3
 #define ZYGOTE_SYNC_FD 4
 
-/* floor_install - the fixed filter beneath every policy; -errno. */
-int floor_install(bool sockets);
+/* floor_install - the fixed filter beneath every policy; -errno. @listener: the policy's filter will have one. */
+int floor_install(bool sockets, bool listener);
 /* floor_build - for tests: the program; returns its length, at most cap. */
-unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets);
+unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets, bool listener);
 
 /* zygote_setup_mounts - root, /usr, /proc, /dev/shm; pivot. *ret_step says how far it came. */
 int zygote_setup_mounts(int root, int usr, unsigned *ret_step);

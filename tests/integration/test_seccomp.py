@@ -26,8 +26,10 @@ if X86:
 
 # Under judge these fail, with errors that honest programs cope with.
 REFUSED = {
-    "clone3": errno.ENOSYS, "clone3_newuser": errno.ENOSYS, "io_uring_setup": errno.ENOSYS, "io_uring_enter": errno.ENOSYS,
-    "io_uring_register": errno.ENOSYS, "seccomp": errno.ENOSYS, "prctl_seccomp": errno.EINVAL, "personality": errno.EPERM,
+    "clone3": errno.ENOSYS, "clone3_newuser": errno.ENOSYS, "io_uring_setup": errno.ENOSYS,
+    "io_uring_enter": errno.ENOSYS,
+    "io_uring_register": errno.ENOSYS, "seccomp": errno.ENOSYS, "prctl_seccomp": errno.EINVAL,
+    "personality": errno.EPERM,
     "socket_unix": errno.EACCES, "socket_inet": errno.EAFNOSUPPORT, "socket_inet6": errno.EAFNOSUPPORT,
     "kill_init": errno.EPERM, "prlimit_init": errno.EPERM, "sched_setaffinity_init": errno.EPERM,
     "fssetxattr": errno.EPERM, "fssetxattr_high": errno.EPERM, "setflags": errno.EPERM, "setflags_high": errno.EPERM,
@@ -128,7 +130,8 @@ def test_allow_everything_policy(t):
     with open(calls(t)[1].partition("=")[2], "rb") as f:
         program = f.read()
     blob = t.petri.call("blob", "put", t.write("program", program)).out.strip()
-    names = ["mount", "unshare", "unshare_ns", "clone_newuser", "clone_newns", "clone3_newuser", "setns", "ptrace", "bpf",
+    names = ["mount", "unshare", "unshare_ns", "clone_newuser", "clone_newns", "clone3_newuser", "setns", "ptrace",
+             "bpf",
              "keyctl", "add_key", "io_uring_setup", "process_vm_readv", "kill_init", "open_by_handle_at", "init_module",
              "fssetxattr", "mknod_block", "setuid", "reboot", "swapon", "socket_packet", "socket_raw", *FOREIGN]
     result = worker.do({"id": "all", "policy": "all", "argv": ["/work/calls", *names],

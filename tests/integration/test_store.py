@@ -10,40 +10,7 @@ import tarfile
 from lib import main
 
 MIB = 1 << 20
-BUSYBOX = """
-#include <dirent.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-/* tool ls DIR... | cat FILE... | env | pwd | put FILE TEXT: what an image without any other program is looked at with */
-int main(int argc, char **argv)
-{
-	extern char **environ;
-	char what[16], buf[4096];
-	snprintf(what, sizeof(what), "%s", argc > 1 ? argv[1] : "");
-	for (char **e = environ; strcmp(what, "env") == 0 && *e; e++)
-		puts(*e);
-	if (strcmp(what, "pwd") == 0)
-		puts(getcwd(buf, sizeof(buf)));
-	if (strcmp(what, "put") == 0) {
-		FILE *f = fopen(argv[2], "w");
-		return !f || fputs(argv[3], f) < 0 || fclose(f);
-	}
-	for (int i = 2; i < argc; i++) {
-		struct stat st;
-		FILE *f;
-		if (strcmp(what, "cat") == 0 && (f = fopen(argv[i], "r")))
-			for (size_t n; (n = fread(buf, 1, sizeof(buf), f)) > 0;)
-				fwrite(buf, 1, n, stdout);
-		else if (strcmp(what, "ls") == 0 && lstat(argv[i], &st) == 0)
-			printf("%s %o %d %d %ld\\n", argv[i], (unsigned)st.st_mode, (int)st.st_uid, (int)st.st_gid, (long)st.st_size);
-		else
-			printf("%s: none\\n", argv[i]);
-	}
-	return 0;
-}
-"""
+ATTACKS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "attacks")
 
 
 def make_root(t, name="root"):
@@ -51,7 +18,8 @@ def make_root(t, name="root"):
     root = t.path(name)
     os.makedirs(os.path.join(root, "bin"))
     os.makedirs(os.path.join(root, "etc"))
-    shutil.copy(t.compile(BUSYBOX, "tool", "-static", "-Wall"), os.path.join(root, "bin", "tool"))
+    with open(os.path.join(ATTACKS, "tool.c"), encoding="utf-8") as f:
+        shutil.copy(t.compile(f.read(), "tool", "-static", "-Wall"), os.path.join(root, "bin", "tool"))
     with open(os.path.join(root, "etc", "motd"), "w", encoding="utf-8") as f:
         f.write("welcome\n")
     return root
@@ -86,7 +54,8 @@ def test_image_from_a_directory(t):
     os.chmod(os.path.join(root, "etc", "motd"), 0o640)
     made = import_image(t, "mini", root)
     t.equal((made["name"], made["host_usr"], len(made["layers"])), ("mini", False, 1), made)
-    lines = dict(x.split(" ", 1) for x in tool(t, "ls", "/", "/bin/tool", "/etc/motd", "/work", "/tmp", "/dev/null").splitlines())
+    lines = dict(x.split(" ", 1) for x in tool(t, "ls", "/", "/bin/tool", "/etc/motd", "/work", "/tmp",
+                                               "/dev/null").splitlines())
     t.equal(lines["/bin/tool"].split()[:3], ["100755", "0", "0"])
     t.equal(lines["/etc/motd"].split(), ["100640", "1234", "4321", "8"])
     t.equal(lines["/work"].split()[1], "1000")
@@ -121,7 +90,8 @@ def test_same_content_same_layer(t):
     root = make_root(t)
     with tarfile.open(t.path("image.tar"), "w") as tar:
         tar.add(root, arcname=".")
-    ids = [import_image(t, name, source)["layers"] for name, source in (("a", root), ("b", t.path("image.tar")), ("a", root))]
+    ids = [import_image(t, name, source)["layers"] for name, source in (("a", root), ("b", t.path("image.tar")),
+                                                                        ("a", root))]
     t.check(ids[0] == ids[1] == ids[2], ids)
 
 
@@ -204,14 +174,15 @@ def hostile_tar(t):
         entry(tar, "mem", type=tarfile.CHRTYPE, devmajor=1, devminor=1, mode=0o666)
         entry(tar, "suid", b"x", mode=0o6777)
         entry(tar, "fifo", type=tarfile.FIFOTYPE)
-        entry(tar, "opaque", b"x", pax_headers={"SCHILY.xattr.trusted.overlay.redirect": "/etc", "SCHILY.xattr.security.capability": "x",
+        entry(tar, "opaque", b"x", pax_headers={"SCHILY.xattr.trusted.overlay.redirect": "/etc",
+                                                "SCHILY.xattr.security.capability": "x",
                                                 "SCHILY.xattr.user.overlay.metacopy": "y"})
         entry(tar, "etc/.wh.passwd", b"")
     return path
 
 
 def test_hostile_tar(t):
-    """Refused as a whole, or harmless: nothing outside the store changes, and no device nor file of the machine is in it."""
+    """Refused as a whole, or harmless: nothing outside the store changes, and nothing of the machine is in it."""
     t.write("secret", "secret")
     before = sorted(os.listdir(t.tmp)) + ["hostile.tar", "state"]
     run = t.petri.call("image", "import", "hostile", hostile_tar(t))
@@ -281,7 +252,8 @@ def test_tar_bomb(t):
 
 def test_commit_and_run(t):
     layer = commit(t, {"/work/answer": "42", "/work/sub/dir/deep": "deep"})
-    run = t.petri.sh("cat answer sub/dir/deep; stat -c '%U %a' answer sub; echo more > answer; cat answer; ls -A", "--layer", layer)
+    run = t.petri.sh("cat answer sub/dir/deep; stat -c '%U %a' answer sub; echo more > answer; cat answer; ls -A",
+                     "--layer", layer)
     t.equal(run.out.split("\n"), ["42deepjob 644", "job 755", "more", "answer", "sub", ""], run)
     again = t.petri.sh("cat answer", "--layer", layer)
     t.equal(again.out, "42", "the next job sees what was committed")
@@ -291,9 +263,12 @@ def test_compile_then_run(t):
     """The judge's own use: one sandbox compiles, another runs."""
     if not os.path.exists("/usr/bin/gcc"):
         t.skip("/usr/bin/gcc")
-    source = '#include <stdio.h>\nint main(void) { int a, b; return scanf("%d %d", &a, &b) != 2 || printf("%d\\n", a + b) < 0; }\n'
-    made = t.petri.job({"argv": ["/usr/bin/gcc", "-O2", "-o", "/work/a.out", "/work/main.c"], "files": {"/work/main.c": {"data": source}},
-                        "commit": "/work", "limits": {"cpu_ms": 20000, "memory_bytes": 512 * MIB, "disk_bytes": 64 * MIB}})
+    source = ('#include <stdio.h>\n'
+              'int main(void) { int a, b; return scanf("%d %d", &a, &b) != 2 || printf("%d\\n", a + b) < 0; }\n')
+    made = t.petri.job({"argv": ["/usr/bin/gcc", "-O2", "-o", "/work/a.out", "/work/main.c"],
+                        "files": {"/work/main.c": {"data": source}},
+                        "commit": "/work", "limits": {"cpu_ms": 20000, "memory_bytes": 512 * MIB,
+                                                      "disk_bytes": 64 * MIB}})
     t.equal((made.status, made.code), ("exited", 0), made)
     for a, b in ((1, 2), (40, 2)):
         run = t.petri.job({"argv": ["/work/a.out"], "layers": [made.result["layer"]], "stdin": {"data": f"{a} {b}\n"}})
@@ -313,7 +288,9 @@ def test_commit_flag(t):
 
 def test_order_of_layers(t):
     """The last is uppermost; a whole later layer hides a file of an earlier one."""
-    low, high = commit(t, {"/work/name": "low", "/work/only-low": "1"}), commit(t, {"/work/name": "high", "/work/only-high": "2"})
+    low, high = commit(t, {"/work/name": "low", "/work/only-low": "1"}), commit(t,
+                                                                                {"/work/name": "high",
+                                                                                 "/work/only-high": "2"})
     for layers, name in (([low, high], "high"), ([high, low], "low")):
         run = t.petri.job({"argv": ["/bin/sh", "-c", "cat name; ls"], "layers": layers})
         t.equal(run.out, f"{name}name\nonly-high\nonly-low\n", run)
@@ -321,9 +298,11 @@ def test_order_of_layers(t):
 
 def test_order_of_small_and_big_layers(t):
     """Small layers are delivered as files, big ones are mounted: the order is the same."""
-    big = t.petri.sh("head -c 20M /dev/zero > big; echo big > name", "--commit", "/work", "--disk", "64M").result["layer"]
+    big = t.petri.sh("head -c 20M /dev/zero > big; echo big > name", "--commit", "/work", "--disk",
+                     "64M").result["layer"]
     low, high = commit(t, {"/work/name": "low\n"}), commit(t, {"/work/name": "high\n"})
-    for layers, name in (([low, big], "big"), ([big, low], "low"), ([low, big, high], "high"), ([low, high, big], "big")):
+    for layers, name in (([low, big], "big"), ([big, low], "low"), ([low, big, high], "high"),
+                         ([low, high, big], "big")):
         run = t.petri.job({"argv": ["/bin/sh", "-c", "cat name; stat -c '%s %U' big"], "layers": layers})
         t.equal(run.out, f"{name}\n{20 * MIB} job\n", f"{layers} {run}")
 
@@ -333,8 +312,10 @@ def test_upper_layer_replaces(t):
     script = "echo low > f; chmod 444 f; ln -s f s; mkdir m; echo x > m/y"
     for low in (script, script + "; head -c 20M /dev/zero > big"):
         low = t.petri.sh(low, "--commit", "/work").result["layer"]
-        for high, show, want in (("echo high > f", "cat f", "high\n"), ("echo high > s", "cat s f", "high\nlow\n"), ("echo high > m", "cat m", "high\n"),
-                                 ("mkdir f; echo high > f/x", "cat f/x", "high\n"), ("echo high > m/y", "cat m/y", "high\n")):
+        for high, show, want in (("echo high > f", "cat f", "high\n"), ("echo high > s", "cat s f", "high\nlow\n"),
+                                 ("echo high > m", "cat m", "high\n"),
+                                 ("mkdir f; echo high > f/x", "cat f/x", "high\n"),
+                                 ("mkdir m; echo high > m/y", "cat m/y", "high\n")):
             layer = t.petri.sh(high, "--commit", "/work").result["layer"]
             run = t.petri.job({"argv": ["/bin/sh", "-c", show], "layers": [low, layer]})
             t.equal((run.status, run.out), ("exited", want), f"{high}: {run}")
@@ -356,17 +337,18 @@ def test_layer_on_an_image(t):
 
 def test_files_lie_above_layers(t):
     layer = commit(t, {"/work/name": "layer", "/work/keep": "kept"})
-    run = t.petri.job({"argv": ["/bin/sh", "-c", "cat name keep"], "layers": [layer], "files": {"/work/name": {"data": "file"}}})
+    run = t.petri.job({"argv": ["/bin/sh", "-c", "cat name keep"], "layers": [layer],
+                       "files": {"/work/name": {"data": "file"}}})
     t.equal(run.out, "filekept", run)
 
 
 def test_commit_keeps_modes_and_links(t):
-    run = t.petri.sh("echo x > f; chmod 750 f; ln -s f rel; ln -s /etc/passwd abs; ln -s ../../../etc up; ln f hard; mkdir -m 700 d; mkfifo p; "
-                     "echo '#!/bin/sh' > s; chmod 6755 s", "--commit", "/work")
+    script = ("echo x > f; chmod 750 f; ln -s f rel; ln -s /etc/passwd abs; ln -s ../../../etc up; ln f hard; mkdir -m 700 d; "
+              "echo '#!/bin/sh' > s; chmod 6755 s")
+    run = t.petri.sh(script + "; mkfifo p", "--commit", "/work")
     if run.result["layer"] is None:  # FIFOs may be refused, by name
         t.contains(run.result["message"], "commit", run)
-        run = t.petri.sh("echo x > f; chmod 750 f; ln -s f rel; ln -s /etc/passwd abs; ln -s ../../../etc up; ln f hard; mkdir -m 700 d; "
-                         "echo '#!/bin/sh' > s; chmod 6755 s", "--commit", "/work")
+        run = t.petri.sh(script, "--commit", "/work")
     t.check(run.result["layer"], run)
     seen = t.petri.sh("stat -c '%n %a %U' f d s hard; readlink rel abs up; cat rel", "--layer", run.result["layer"])
     lines = seen.out.splitlines()
@@ -384,10 +366,12 @@ def test_commit_does_not_follow_links(t):
 
 def test_layer_of_a_job_cannot_harm(t):
     """A committed link is only a link: files for a later job are not written through it."""
-    layer = t.petri.sh("ln -s /tmp/target f; ln -s /etc d; mkfifo p 2>/dev/null; true", "--commit", "/work").result["layer"]
+    layer = t.petri.sh("ln -s /tmp/target f; ln -s /etc d; mkfifo p 2>/dev/null; true", "--commit",
+                       "/work").result["layer"]
     if layer is None:
         layer = t.petri.sh("ln -s /tmp/target f; ln -s /etc d", "--commit", "/work").result["layer"]
-    run = t.petri.job({"argv": ["/bin/sh", "-c", "ls /tmp; cat /work/f"], "layers": [layer], "files": {"/work/f": {"data": "data"}}})
+    run = t.petri.job({"argv": ["/bin/sh", "-c", "ls /tmp; cat /work/f"], "layers": [layer],
+                       "files": {"/work/f": {"data": "data"}}})
     t.check(run.status == "rejected" or run.out == "data", run)
     run = t.petri.job({"argv": ["/bin/true"], "layers": [layer], "files": {"/work/d/passwd": {"data": "data"}}})
     t.check(run.status == "rejected", run)
@@ -415,7 +399,8 @@ def test_blobs(t):
 
 def test_blob_as_input(t):
     blob = t.petri.call("blob", "put", t.write("data", "".join(f"{i}\n" for i in range(200000)))).out.strip()
-    run = t.petri.job({"argv": ["/bin/sh", "-c", "wc -l; wc -l < /work/in/data; stat -c '%a %U' /work/in/data"], "stdin": {"blob": blob},
+    run = t.petri.job({"argv": ["/bin/sh", "-c", "wc -l; wc -l < /work/in/data; stat -c '%a %U' /work/in/data"],
+                       "stdin": {"blob": blob},
                        "files": {"/work/in/data": {"blob": blob, "mode": "0400"}}})
     t.equal(run.out, "200000\n200000\n400 job\n", run)
     t.equal(t.petri.job({"argv": ["/bin/cat"], "stdin": {"base64": "/wA="}}).stdout, b"\xff\0")
@@ -424,14 +409,16 @@ def test_blob_as_input(t):
 def test_same_blob_many_times(t):
     blob = t.petri.call("blob", "put", t.write("data", "same\n")).out.strip()
     files = {f"/work/f{i}": {"blob": blob} for i in range(20)}
-    run = t.petri.job({"argv": ["/bin/sh", "-c", "cat /work/f* | sort | uniq -c"], "files": files, "stdin": {"blob": blob}})
+    run = t.petri.job({"argv": ["/bin/sh", "-c", "cat /work/f* | sort | uniq -c"], "files": files,
+                       "stdin": {"blob": blob}})
     t.equal(run.out.split(), ["20", "same"], run)
 
 
 def test_blobs_of_jobs_are_apart(t):
     """A job that writes what somebody uploads does not take the upload's id."""
     upload = t.petri.call("blob", "put", t.write("data", "the same\n")).out.strip()
-    made = t.petri.job({"argv": ["/bin/sh", "-c", "echo the same > /work/o"], "collect": ["/work/o"]}).result["files"]["/work/o"]["blob"]
+    made = t.petri.job({"argv": ["/bin/sh", "-c", "echo the same > /work/o"],
+                        "collect": ["/work/o"]}).result["files"]["/work/o"]["blob"]
     t.check(made != upload, made)
     t.equal(t.petri.call("blob", "cat", made).out, "the same\n")
 

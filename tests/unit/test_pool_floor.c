@@ -45,7 +45,7 @@ static unsigned evaluate(const struct sock_filter *p, unsigned len, const struct
 static unsigned verdict_of(int nr, unsigned long long a0, unsigned long long a1)
 {
 	struct sock_filter insns[64];
-	unsigned n = floor_build(insns, 64, false);
+	unsigned n = floor_build(insns, 64, false, true);
 #if defined(__x86_64__)
 	struct seccomp_data data = {.nr = nr, .arch = AUDIT_ARCH_X86_64, .args = {a0, a1}};
 #else
@@ -70,7 +70,7 @@ Test(floor, only_nameless_stream_pairs)
 static unsigned verdict(int nr, unsigned arch, bool sockets)
 {
 	struct sock_filter insns[64];
-	unsigned n = floor_build(insns, 64, sockets);
+	unsigned n = floor_build(insns, 64, sockets, true);
 	cr_assert_lt(n, 64, "the program was cut off");
 	struct seccomp_data data = {.nr = nr, .arch = arch};
 	return evaluate(insns, n, &data);
@@ -112,7 +112,7 @@ Test(floor, the_kernel_answers_enosys)
 {
 	pid_t pid = fork();
 	if (pid == 0) {
-		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || floor_install(false) < 0)
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || floor_install(false, true) < 0)
 			_exit(2);
 		if (socket(AF_UNIX, SOCK_STREAM, 0) >= 0 || errno != ENOSYS)
 			_exit(3);
@@ -123,4 +123,16 @@ Test(floor, the_kernel_answers_enosys)
 	int status = -1;
 	cr_assert_eq(waitpid(pid, &status, 0), pid);
 	cr_assert_eq(status, 0, "wait status %x", (unsigned)status);
+}
+
+/* A job whose policy has no listener and allows seccomp(2) could bring one of its own and answer "continue". */
+Test(floor, without_a_listener_nothing_is_left_to_a_tie)
+{
+	struct sock_filter insns[64];
+	unsigned n = floor_build(insns, 64, false, false);
+	static const int calls[] = {SYS_io_uring_setup, SYS_keyctl, SYS_bpf, SYS_clone3, SYS_socket, SYS_bind, SYS_socketpair};
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		struct seccomp_data data = {.nr = calls[i], .arch = NATIVE};
+		cr_assert_eq(evaluate(insns, n, &data), (unsigned)(SECCOMP_RET_ERRNO | ENOSYS), "call %d", calls[i]);
+	}
 }

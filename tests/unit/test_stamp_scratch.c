@@ -37,7 +37,7 @@ Test(scratch, a_tree_deeper_than_any_path_is_removed)
 	}
 	close(at);
 	struct err err = ERR_INIT;
-	cr_assert_eq(scratch_remove_tree(top, "tree", &err), 0, "%s", err_msg(&err));
+	cr_assert_eq(scratch_remove_tree(top, "tree", false, &err), 0, "%s", err_msg(&err));
 	cr_assert_eq(faccessat(top, "tree", F_OK, 0), -1);
 	cr_assert_eq(rmdir(dir), 0, "something was left behind");
 	close(top);
@@ -53,10 +53,10 @@ Test(scratch, links_are_removed_and_not_followed)
 	cr_assert_eq(symlinkat("/", top, "tree/root"), 0);
 	cr_assert_eq(mkfifoat(top, "tree/fifo", 0600), 0);
 	cr_assert_eq(mkdirat(top, "tree/closed", 0), 0);
-	cr_assert_eq(scratch_remove_tree(top, "tree", NULL), 0);
+	cr_assert_eq(scratch_remove_tree(top, "tree", false, NULL), 0);
 	cr_assert_eq(faccessat(top, "precious/file", F_OK, 0), 0, "followed a link");
-	cr_assert_eq(scratch_remove_tree(top, "precious", NULL), 0);
-	cr_assert_eq(scratch_remove_tree(top, "not-there", NULL), 0);
+	cr_assert_eq(scratch_remove_tree(top, "precious", false, NULL), 0);
+	cr_assert_eq(scratch_remove_tree(top, "not-there", false, NULL), 0);
 	cr_assert_eq(rmdir(dir), 0);
 	close(top);
 }

@@ -1,0 +1,138 @@
+"""The streams and signals of `petri run`, which stands in for the program it runs."""
+import os
+import signal
+import subprocess
+import time
+
+from lib import main
+
+PYTHON = "/usr/bin/python3"
+
+
+def start(t, *args, **kwargs):
+    """`petri run ARGS…` in the background; ended with the case."""
+    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **kwargs}
+    job = subprocess.Popen([t.petri.binary, "run", *args], env=t.petri.env(), cwd=t.tmp, **options)
+
+    def end():
+        if job.poll() is None:
+            job.terminate()
+        job.wait(20 * t.scale)
+        for stream in (job.stdin, job.stdout, job.stderr):
+            if stream:
+                stream.close()
+    t.defer(end)
+    return job
+
+
+def wait(t, job, seconds=10.0):
+    try:
+        return job.wait(seconds * t.scale)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"no end after {seconds * t.scale} s") from None
+
+
+def test_output_comes_as_it_is_written(t):
+    job = start(t, "--", "/bin/sh", "-c", "echo first; sleep 2; echo second")
+    begin = time.monotonic()
+    t.equal(job.stdout.readline(), b"first\n")
+    t.check(time.monotonic() - begin < 1.8 * t.scale, "it was held back")
+    t.equal(job.stdout.read(), b"second\n")
+    t.equal(wait(t, job), 0)
+
+
+def test_conversation(t):
+    """Input is passed on as it comes, too."""
+    job = start(t, "--", PYTHON, "-uc", "for l in iter(input, 'end'): print('got', l)", stdin=subprocess.PIPE)
+    for word in (b"one", b"two", b"three"):
+        job.stdin.write(word + b"\n")
+        job.stdin.flush()
+        t.equal(job.stdout.readline(), b"got " + word + b"\n")
+    job.stdin.write(b"end\n")
+    job.stdin.close()
+    t.equal(wait(t, job), 0)
+
+
+def test_binary(t):
+    data = bytes(range(256)) * 4000
+    run = t.petri.run("--output", "2M", "--", "/bin/cat", stdin=data)
+    t.check(run.stdout == data, f"{len(run.stdout)} bytes of {len(data)}")
+
+
+def test_stdin_that_is_not_read(t):
+    run = t.petri.run("--", "/bin/true", stdin=b"x" * (10 << 20))
+    t.equal((run.status, run.code), ("exited", 0), run.err)
+    run = t.petri.sh("exec <&-; sleep 0.2; echo on", stdin=b"x" * (10 << 20))
+    t.equal((run.out, run.code), ("on\n", 0), run.err)
+    with open("/dev/zero", "rb") as endless:
+        run = t.petri.sh("head -c 1000 | wc -c", stdin=endless)
+    t.equal((run.out, run.code), ("1000\n", 0), run.err)
+
+
+def test_stdin_that_never_ends(t):
+    """The caller keeps its end open; the job ends, and so does petri."""
+    job = start(t, "--", "/bin/true", stdin=subprocess.PIPE)
+    t.equal(wait(t, job, 5), 0)
+    job.stdin.close()
+    waiting = start(t, "--wall", "300ms", "--", "/bin/cat", stdin=subprocess.PIPE)
+    t.equal(wait(t, waiting, 5), 124)
+    waiting.stdin.close()
+
+
+def test_closed_streams(t):
+    """petri run <&- >&- 2>&-: whatever its descriptors then are, no store file is written to nor read by a job."""
+    code = (f"exec <&- >&- 2>&-; exec '{t.petri.binary}' run --result '{t.path('result')}' -- "
+            "/bin/sh -c 'echo out; echo err >&2; cat; exit 3'")
+    done = subprocess.run(["/bin/sh", "-c", code], env=t.petri.env(), check=False, timeout=20 * t.scale)
+    t.check(done.returncode in (3, 125), done)
+    run = t.petri.run("--", "/bin/echo", "still fine")
+    t.equal(run.out, "still fine\n", run)
+
+
+def test_slow_reader(t):
+    """A caller that does not read holds up the copy, not the job's limits; nothing is lost."""
+    job = start(t, "--output", "1M", "--", "/bin/sh", "-c", "head -c 600000 /dev/zero; echo done >&2")
+    time.sleep(1)
+    t.equal(len(job.stdout.read()), 600000)
+    t.equal(wait(t, job), 0)
+
+
+def test_signals_cancel(t):
+    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        job = start(t, "--result", t.path("result"), "--", "/bin/sh", "-c", "trap '' INT TERM HUP; echo up; sleep 30")
+        t.equal(job.stdout.readline(), b"up\n")
+        job.send_signal(sig)
+        t.equal(wait(t, job, 5), 130)
+        t.contains(job.stderr.read().decode(), "status=cancelled")
+        with open(t.path("result"), encoding="utf-8") as f:
+            t.contains(f.read(), '"status":"cancelled"')
+
+
+def test_ctrl_c(t):
+    """A terminal's Ctrl-C goes to the whole group; petri still reports and cleans up."""
+    job = start(t, "--", "/bin/sh", "-c", "echo up; sleep 30", start_new_session=True)
+    t.equal(job.stdout.readline(), b"up\n")
+    os.killpg(job.pid, signal.SIGINT)
+    t.equal(wait(t, job, 5), 130)
+
+
+def test_killed(t):
+    """kill -9 of petri run: the job does not live on (the leak check looks), and the next run sweeps its leaf."""
+    job = start(t, "--wall", "60s", "--", "/bin/sh", "-c", "echo up; sleep 50")
+    t.equal(job.stdout.readline(), b"up\n")
+    job.kill()
+    wait(t, job, 5)
+    time.sleep(0.5 * t.scale)
+    t.equal(t.petri.run("--", "/bin/true").code, 0)
+
+
+def test_many_at_once(t):
+    """Runs that share a store and a machine do not get in each other's way, the first import of the image included."""
+    jobs = [start(t, "--", "/bin/sh", "-c", f"echo {i}; exit {i}") for i in range(12)]
+    for i, job in enumerate(jobs):
+        out, err = job.communicate(timeout=60 * t.scale)
+        t.equal((job.returncode, out), (i, f"{i}\n".encode()), err.decode())
+
+
+if __name__ == "__main__":
+    main(globals())
