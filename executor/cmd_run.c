@@ -37,7 +37,8 @@ struct run_command {
 	char *json; /* --job */
 	size_t json_len;
 	int stdin_fd, result_fd;
-	bool force_tmpfs, keep_stdin;
+	bool force_tmpfs;
+	bool flags; /* some flag described the job */
 	struct engine_job ej;
 	struct engine *engine;
 	struct loop *loop;
@@ -244,13 +245,18 @@ static void parse(struct cli *cli, struct run_command *c)
 			c->stdin_fd = open(v, O_RDONLY | O_CLOEXEC);
 			if (c->stdin_fd < 0)
 				cli_error(cli, "--stdin %s: %s", v, strerror(errno));
-		} else if (!job_option(cli, c) && !limit_option(cli, c))
+			c->flags = true;
+		} else if (job_option(cli, c) || limit_option(cli, c))
+			c->flags = true;
+		else
 			cli_unknown(cli);
 	}
 	for (; !cli->failed && cli->at < cli->argc; cli->at++)
 		(void)append(&job->argv, cli->argv[cli->at]);
 	if (!cli->failed && c->json && job->argv)
 		cli_error(cli, "a program beside --job: the job document says what to run");
+	if (!cli->failed && c->json && c->flags)
+		cli_error(cli, "flags of the job beside --job: the job document says it all");
 }
 
 /* ---- in the worker ---- */
@@ -328,15 +334,19 @@ static void print_summary(const struct result *r)
 	(void)fputc('\n', stderr);
 }
 
-static void write_result(struct run_command *c)
+static int write_result(struct run_command *c)
 {
 	_cleanup_free_ char *json = result_json(&c->ej.result);
 	if (!json) {
 		log_error("no memory for the result");
-		return;
+		return -ENOMEM;
 	}
-	if (fd_write_all(c->result_fd, json, strlen(json)) < 0 || fd_write_all(c->result_fd, "\n", 1) < 0)
-		log_error("--result %s: %s", c->result_path, strerror(errno));
+	int r = fd_write_all(c->result_fd, json, strlen(json));
+	if (r == 0)
+		r = fd_write_all(c->result_fd, "\n", 1);
+	if (r < 0)
+		log_error("--result %s: %s", c->result_path, strerror(-r));
+	return r;
 }
 
 static void on_done(struct engine_job *ej)
@@ -375,7 +385,9 @@ static void on_signal(struct loop_op *op, int res)
 	struct signalfd_siginfo info;
 	(void)res;
 	while (read(c->signals, &info, sizeof(info)) == sizeof(info))
-		if (info.ssi_signo != SIGCHLD && !c->done) {
+		if (c->done) {
+			loop_stop(c->loop); /* whoever reads our output is stuck: leave */
+		} else if (info.ssi_signo != SIGCHLD) {
 			if (c->started)
 				engine_cancel(c->engine, &c->ej);
 			else
@@ -438,14 +450,18 @@ static int run_in_worker(const struct worker_fds *fds, void *ctx)
 			loop_poll(c->loop, &c->signal_op, c->signals, POLLIN);
 			r = loop_run(c->loop, &err);
 		}
-		if (r < 0 || !c->done) {
-			log_error("%s", r < 0 ? err_msg(&err) : "interrupted before the job could start");
-			return 125;
+		if (r < 0) {
+			log_error("%s", err_msg(&err));
+			return EXIT_USAGE;
+		}
+		if (!c->done) { /* interrupted before it could start */
+			c->ej.result.status = STATUS_CANCELLED;
+			c->exit_code = result_exit_code(&c->ej.result);
 		}
 	}
 	print_summary(&c->ej.result);
-	if (c->result_fd >= 0)
-		write_result(c);
+	if (c->result_fd >= 0 && write_result(c) < 0)
+		return EXIT_USAGE;
 	return c->exit_code;
 }
 
@@ -467,8 +483,8 @@ int cmd_run(int argc, char **argv)
 		c.ej.result.status = STATUS_REJECTED;
 		(void)snprintf(c.ej.result.message, sizeof(c.ej.result.message), "%s", c.ej.result.reject.message);
 		print_summary(&c.ej.result);
-		if (c.result_fd >= 0)
-			write_result(&c);
+		if (c.result_fd >= 0 && write_result(&c) < 0)
+			return EXIT_USAGE;
 		return result_exit_code(&c.ej.result);
 	}
 	struct supervisor_config config = {.state = state_dir(c.state), .nslots = 1, .force_tmpfs = c.force_tmpfs, .worker = run_in_worker, .ctx = &c};

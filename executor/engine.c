@@ -97,15 +97,20 @@ static void on_control(struct loop_op *op, int res);
 
 static void zygote_failed(struct seat *seat, unsigned step, int error)
 {
+	if (seat->failed_once)
+		return;
 	log_warn("zygote failed: slot=%u step=\"%s\" error=%d", seat->index, pool_step_name(step), error);
 	seat->failures++;
 	seat->failed_once = true;
 	struct run *run = seat->run;
 	if (run && seat->failures >= FAILURES_MAX) {
 		seat->run = NULL;
+		run->seat = NULL;
 		run_internal_error(run, "no zygote: %s: %s", pool_step_name(step), strerror(-error));
 		run_finish(run);
 	}
+	if (seat->state != SEAT_STAMPING)
+		return;
 	unsigned delay = MIN(RETRY_FIRST_MS << MIN(seat->failures, 7u), RETRY_MAX_MS);
 	loop_timer_set(seat->engine->loop, &seat->retry, now_us() + delay * 1000ull);
 }
@@ -237,8 +242,11 @@ static void look_for_oom(struct loop_timer *timer)
 static void on_oom(struct loop_op *op, int res)
 {
 	struct seat *seat = op->data;
-	if (res < 0)
-		return; /* cancelled: the leaf was replaced */
+	if (res < 0) { /* cancelled: the leaf was replaced, and its zygote's READY may have come first */
+		if (res == -ECANCELED && seat->zygote && seat->oom_fd >= 0)
+			loop_poll(seat->engine->loop, op, seat->oom_fd, POLLIN);
+		return;
+	}
 	uint64_t count;
 	while (read(seat->oom_fd, &count, sizeof(count)) == sizeof(count))
 		seat->oom_count++;
@@ -372,6 +380,7 @@ static void handle_nursery(struct engine *engine, const struct wire_msg *msg, in
 				enqueue(engine, run->ej);
 				engine_schedule(engine);
 			}
+			engine_check_seats(engine);
 		} else if (msg->seq == seat->seq && seat->state == SEAT_STAMPING) {
 			zygote_failed(seat, msg->step, msg->error);
 		}
@@ -521,10 +530,28 @@ void engine_cancel(struct engine *engine, struct engine_job *ej)
 		ej->done(ej);
 		return;
 	}
-	run_kill(ej->run, STATUS_CANCELLED);
+	struct run *run = ej->run;
+	if (run->stage == RUN_WAITING && run->seat && run->seat->state == SEAT_STAMPING) {
+		run->seat->run = NULL; /* the stamp goes on without it */
+		run->seat = NULL;
+		ej->result.status = STATUS_CANCELLED;
+		run_finish(run);
+		return;
+	}
+	run_kill(run, STATUS_CANCELLED);
 }
 
 /* ---- the rest ---- */
+void engine_check_seats(struct engine *engine)
+{
+	struct err err = ERR_INIT;
+	for (unsigned i = 0; i < engine->nseats; i++)
+		if (engine->seats[i].state != SEAT_RETIRED)
+			return;
+	(void)err_say(&err, EIO, "every slot had to be retired");
+	engine_die(engine, &err); /* the supervisor starts worker and nursery anew */
+}
+
 int engine_new(const struct engine_config *config, struct engine **ret, struct err *err)
 {
 	struct engine *engine = calloc(1, sizeof(*engine));
@@ -571,7 +598,7 @@ unsigned engine_free_slots(const struct engine *engine)
 {
 	unsigned n = 0, waiting = 0;
 	for (unsigned i = 0; i < engine->nseats; i++)
-		n += !engine->seats[i].run &&
+		n += !engine->seats[i].run && engine->seats[i].failures == 0 &&
 			(engine->seats[i].state == SEAT_READY || engine->seats[i].state == SEAT_STAMPING ||
 				(engine->seats[i].state == SEAT_NONE && engine->seats[i].leaf.fd[KNOB_KILL] >= 0));
 	for (const struct engine_job *ej = engine->waiting; ej; ej = ej->next)

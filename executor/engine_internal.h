@@ -87,8 +87,9 @@ struct run { /* a job in the engine */
 	bool exit_seen, gone, out_eof, err_eof;
 	uint64_t killed_us;
 	struct loop_timer wall, cpu, empty;
-	unsigned empty_tries;
+	uint64_t end_us; /* since when the end is awaited; 0: not yet */
 	bool fresh_leaf_tried;
+	unsigned restamps;
 	/* stdin */
 	size_t in_at, in_len;
 	bool in_source_eof;
@@ -133,6 +134,8 @@ void seat_renew(struct seat *seat);   /* the same, also when nothing is expected
 void engine_schedule(struct engine *engine);
 /* engine_enqueue - prepare a job and let it wait for a slot; a job that is refused is done at once. */
 void engine_enqueue(struct engine *engine, struct engine_job *ej);
+/* engine_check_seats - when every slot is retired, nothing can run any more: say so. */
+void engine_check_seats(struct engine *engine);
 void engine_die(struct engine *engine, const struct err *err);
 /* engine_zygote.c */
 struct zygote_ref *zygote_ref_new(struct seat *seat, int control, int pidfd, int root);

@@ -20,7 +20,9 @@
 #include "base/sys.h"
 #include "pool/steps.h"
 
-#define EMPTY_TRIES_MAX 5000 /* × 1 ms: then the slot is retired */
+#define END_PATIENCE_US 5000000 /* from the first sign of the end until the slot is retired */
+#define RESTAMPS_MAX 3
+#define LEAVING_LOOK_US 200
 #define CPU_RECHECK_MIN_US 1000
 #define LAUNCH_GRACE_US 10000000 /* unpacking files and the like, before the program starts */
 
@@ -36,6 +38,15 @@ void run_internal_error(struct run *run, const char *fmt, ...)
 }
 
 /* ---- deadlines ---- */
+/* From the first sign of a job's end its leaf has five seconds to empty and its streams to close. */
+static void watch_end(struct run *run)
+{
+	if (run->end_us)
+		return;
+	run->end_us = now_us();
+	loop_timer_set(run->engine->loop, &run->empty, run->end_us + END_PATIENCE_US);
+}
+
 void run_kill(struct run *run, enum job_status cause)
 {
 	if (run->cause == STATUS_MAX && !run->exit_seen)
@@ -48,6 +59,7 @@ void run_kill(struct run *run, enum job_status cause)
 	if (r < 0)
 		log_error("job=%s cannot kill its leaf: %s", run->ej->job.id, strerror(-r));
 	streams_close_stdin(run->seat->zygote);
+	watch_end(run);
 }
 
 static void on_wall(struct loop_timer *timer)
@@ -83,11 +95,18 @@ static void on_cpu(struct loop_timer *timer)
 		loop_timer_set(run->engine->loop, timer, now_us() + earliest_exhaustion(run, limit_us - used));
 }
 
+static void on_end_watch(struct loop_timer *timer);
+
+static void init_timers(struct run *run)
+{
+	run->wall = (struct loop_timer){.fn = on_wall, .data = run};
+	run->cpu = (struct loop_timer){.fn = on_cpu, .data = run};
+	run->empty = (struct loop_timer){.fn = on_end_watch, .data = run};
+}
+
 static void set_timers(struct run *run)
 {
 	uint64_t now = now_us();
-	run->wall = (struct loop_timer){.fn = on_wall, .data = run};
-	run->cpu = (struct loop_timer){.fn = on_cpu, .data = run};
 	loop_timer_set(run->engine->loop, &run->wall, now + run->ej->job.limits.wall_ms * 1000);
 	loop_timer_set(run->engine->loop, &run->cpu, now + earliest_exhaustion(run, run->ej->job.limits.cpu_ms * 1000));
 }
@@ -128,6 +147,23 @@ static int send_job(struct run *run, struct err *err)
 	return r < 0 ? err_set(err, r, "send the job to its zygote") : 0;
 }
 
+static void give_up(struct run *run, const struct err *err)
+{
+	run_internal_error(run, "%s", err_msg(err));
+	run_finish(run); /* which releases the seat, before another job may get it */
+}
+
+/* A zygote that died before it had the job: another one, a few times. */
+static void again(struct run *run, const struct err *err)
+{
+	if (++run->restamps > RESTAMPS_MAX) {
+		give_up(run, err);
+		return;
+	}
+	run->stage = RUN_WAITING;
+	seat_stamp(run->seat, &run->plan);
+}
+
 static void dispatch_now(struct run *run)
 {
 	struct err err = ERR_INIT;
@@ -137,11 +173,10 @@ static void dispatch_now(struct run *run)
 	seat->oom_count = 0;
 	seat->state = SEAT_RUNNING;
 	run->stage = RUN_STARTED;
+	init_timers(run);
 	if (send_job(run, &err) < 0) {
-		/* The zygote died under our hands: its pidfd brings the end. */
-		run_internal_error(run, "%s", err_msg(&err));
-		run->cause = STATUS_INTERNAL_ERROR;
-		run_kill(run, STATUS_INTERNAL_ERROR);
+		/* The zygote died under our hands; the job never ran: it gets another. */
+		again(run, &err);
 		return;
 	}
 	set_timers(run);
@@ -151,16 +186,6 @@ static void dispatch_now(struct run *run)
 		run_kill(run, run->cause);
 	if (run->ej->started)
 		run->ej->started(run->ej);
-}
-
-static void give_up(struct run *run, const struct err *err)
-{
-	struct seat *seat = run->seat;
-	run_internal_error(run, "%s", err_msg(err));
-	run->seat = NULL;
-	seat->run = NULL;
-	run_finish(run);
-	seat_release(seat);
 }
 
 void run_dispatch(struct run *run)
@@ -201,7 +226,10 @@ void run_resized(struct run *run, int error)
 	if (error < 0) {
 		struct err err = ERR_INIT;
 		(void)err_set(&err, error, "set the disk limit");
-		give_up(run, &err);
+		if (error == -ESTALE)
+			again(run, &err);
+		else
+			give_up(run, &err);
 		return;
 	}
 	seat->plan.disk_bytes = run->plan.disk_bytes;
@@ -210,10 +238,17 @@ void run_resized(struct run *run, int error)
 }
 
 /* ---- the end ---- */
+static void measure(struct run *run);
+static void decide(struct run *run, bool full);
+
 void run_exit_message(struct run *run)
 {
 	run->exit_seen = true;
 	run->ej->ended_ns = now_ns();
+	/* What the first process leaves running dies with it; not at the pace of its quota. */
+	if (run->limits.cpus_milli > 0 && leaf_was_throttled(&run->seat->leaf))
+		leaf_lift_quota(&run->seat->leaf);
+	watch_end(run);
 	loop_timer_clear(run->engine->loop, &run->wall);
 	loop_timer_clear(run->engine->loop, &run->cpu);
 	if (run->ej->ended)
@@ -223,23 +258,33 @@ void run_exit_message(struct run *run)
 static void retire(struct run *run)
 {
 	struct seat *seat = run->seat;
-	log_error("job=%s slot=%u would not empty within %d ms and is retired", run->ej->job.id, seat->index, EMPTY_TRIES_MAX);
+	struct engine *engine = run->engine;
+	log_error("job=%s slot=%u would not empty and is retired", run->ej->job.id, seat->index);
+	measure(run);
+	decide(run, false);
 	struct wire_msg msg = {.type = WIRE_RETIRE, .slot = seat->index};
-	(void)fd_send(run->engine->config.nursery, &msg, sizeof(msg), NULL, 0);
+	(void)fd_send(engine->config.nursery, &msg, sizeof(msg), NULL, 0);
 	seat->state = SEAT_RETIRED;
 	run->seat = NULL;
 	seat->run = NULL;
 	run_finish(run);
+	engine_check_seats(engine);
 }
 
-static void on_empty(struct loop_timer *timer)
+/* Every so often until the leaf is empty; past the bound the slot is given up, and the result goes out without outputs. */
+static void on_end_watch(struct loop_timer *timer)
 {
-	run_maybe_finish(timer->data);
+	struct run *run = timer->data;
+	if (now_us() >= run->end_us + END_PATIENCE_US)
+		retire(run);
+	else
+		run_maybe_finish(run);
 }
 
 void run_gone(struct run *run)
 {
 	run->gone = true;
+	watch_end(run);
 	loop_timer_clear(run->engine->loop, &run->wall);
 	loop_timer_clear(run->engine->loop, &run->cpu);
 	run_maybe_finish(run);
@@ -394,14 +439,10 @@ void run_maybe_finish(struct run *run)
 		return;
 	int populated = leaf_populated(&seat->leaf);
 	if (populated != 0) {
-		if (run->empty_tries++ >= EMPTY_TRIES_MAX) {
-			run_internal_error(run, "the leaf would not empty");
-			retire(run);
-			return;
-		}
+		/* The init is gone, but a task is still leaving: look again soon. */
 		(void)leaf_kill(&seat->leaf);
-		run->empty = (struct loop_timer){.fn = on_empty, .data = run};
-		loop_timer_set(run->engine->loop, &run->empty, now_us() + (run->empty_tries < 20 ? 50 : 1000));
+		loop_timer_set(run->engine->loop, &run->empty,
+			MIN(now_us() + LEAVING_LOOK_US, run->end_us + END_PATIENCE_US));
 		return;
 	}
 	if (!run->out_eof || !run->err_eof)

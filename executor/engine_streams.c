@@ -36,6 +36,7 @@ static bool keep(struct run *run, struct result_stream *stream, const char *data
 		char *bigger = realloc(stream->data, stream->len + take + 1);
 		if (!bigger) {
 			run_internal_error(run, "no memory for the job's output");
+			run->cause = STATUS_INTERNAL_ERROR;
 			return false;
 		}
 		stream->data = bigger;
@@ -51,8 +52,12 @@ static void on_output(struct loop_op *op, int res)
 	struct zygote_ref *z = op->data;
 	struct run *run = z->seat->run;
 	bool is_out = op == &z->out_op;
-	if (!run || z->seat->state != SEAT_RUNNING)
-		return; /* an idle zygote ended */
+	if (!run || z->seat->state != SEAT_RUNNING) {
+		/* The child of an idle zygote is gone, and the init will follow: not a zygote to give a job to. */
+		if (res <= 0 && (z->seat->state == SEAT_READY || z->seat->state == SEAT_RESIZING))
+			seat_stamp(z->seat, run ? &run->plan : &z->seat->plan);
+		return;
+	}
 	struct result_stream *stream = is_out ? &run->ej->result.out : &run->ej->result.errout;
 	bool *eof = is_out ? &run->out_eof : &run->err_eof;
 	if (res == -EAGAIN || res == -EINTR) {
@@ -69,6 +74,8 @@ static void on_output(struct loop_op *op, int res)
 	if (res > 0) {
 		if (run->ej->output)
 			run->ej->output(run->ej);
+		if (run->cause == STATUS_MAX) /* even after a natural end: what was cut must show */
+			run->cause = STATUS_OUTPUT_LIMIT;
 		run_kill(run, STATUS_OUTPUT_LIMIT);
 		stream->truncated = run->cause == STATUS_OUTPUT_LIMIT;
 	}
@@ -143,6 +150,7 @@ static void on_source(struct loop_op *op, int res)
 	if (!run || z->in < 0)
 		return;
 	if (res == -EAGAIN || res == -EINTR) {
+		z->in_op = (struct loop_op){.fn = on_writable, .data = z};
 		loop_poll(z->loop, &z->in_op, run->ej->stdin_fd, POLLIN);
 		return;
 	}

@@ -35,8 +35,11 @@ struct supervisor {
 	int locks, signals;
 	int commits; /* our end of the worker's socket */
 	pid_t worker, nursery;
-	unsigned ncommits; /* commit children that run */
+	unsigned ncommits; /* commit children that run, and what each was asked */
+	pid_t commit_pids[POOL_SLOTS_MAX];
+	uint32_t commit_seqs[POOL_SLOTS_MAX];
 	bool stopping;
+	unsigned stop_signals;
 };
 
 const char *state_dir(const char *flag)
@@ -191,15 +194,41 @@ static int start(struct supervisor *s, struct err *err)
 }
 
 /* ---- commits ---- */
+static void refuse_commit(struct supervisor *s, uint32_t seq, const char *why)
+{
+	struct commit_reply reply = {.seq = seq, .error = -EIO};
+	(void)snprintf(reply.message, sizeof(reply.message), "%s", why);
+	(void)fd_send(s->commits, &reply, sizeof(reply), NULL, 0);
+}
+
+/* A child that did not end by itself has not answered: the job must not wait for ever. */
+static void commit_ended(struct supervisor *s, pid_t pid, int status)
+{
+	for (unsigned i = 0; i < POOL_SLOTS_MAX; i++) {
+		if (s->commit_pids[i] != pid)
+			continue;
+		s->commit_pids[i] = 0;
+		s->ncommits--;
+		if (status != 0)
+			refuse_commit(s, s->commit_seqs[i], "the commit's process died");
+		return;
+	}
+}
+
 static void commit(struct supervisor *s, const struct commit_request *request, int dir)
 {
 	pid_t parent = getpid(), pid = s->ncommits < s->config->nslots ? fork() : -1;
 	if (pid != 0) {
-		s->ncommits += pid > 0;
+		for (unsigned i = 0; pid > 0 && i < POOL_SLOTS_MAX; i++) {
+			if (s->commit_pids[i] != 0)
+				continue;
+			s->commit_pids[i] = pid;
+			s->commit_seqs[i] = request->seq;
+			s->ncommits++;
+			break;
+		}
 		if (pid < 0) {
-			struct commit_reply refused = {.seq = request->seq, .error = -EAGAIN};
-			(void)snprintf(refused.message, sizeof(refused.message), "cannot fork for a commit");
-			(void)fd_send(s->commits, &refused, sizeof(refused), NULL, 0);
+			refuse_commit(s, request->seq, "cannot fork for a commit");
 		}
 		return;
 	}
@@ -237,7 +266,7 @@ static void serve_commits(struct supervisor *s)
 	if (sane)
 		commit(s, &request, fds[0]);
 	else if (n > 0)
-		log_error("a commit request that makes no sense, ignoring");
+		refuse_commit(s, n == sizeof(request) ? request.seq : 0, "a commit request that makes no sense");
 	fd_close_many(fds, nfds);
 }
 
@@ -248,9 +277,10 @@ static void on_signal(struct supervisor *s)
 	while (read(s->signals, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGCHLD)
 			continue;
-		s->stopping = true;
+		/* The worker has its own grace for the first signal, and its own haste for the second. */
 		if (s->worker > 0)
-			(void)kill(s->worker, SIGTERM);
+			(void)kill(s->worker, ++s->stop_signals < 3 ? SIGTERM : SIGKILL);
+		s->stopping = true;
 	}
 }
 
@@ -270,7 +300,7 @@ static bool reap(struct supervisor *s, int *ret_status)
 			if (WIFSIGNALED(status))
 				log_error("petri-nursery was killed by signal %d", WTERMSIG(status));
 		} else {
-			s->ncommits -= s->ncommits > 0;
+			commit_ended(s, pid, status);
 		}
 	}
 	return ended;
@@ -336,7 +366,8 @@ static int run_until_end(struct supervisor *s, struct err *err)
 			return r;
 		int status = wait_worker(s);
 		wait_nursery(s);
-		bool died = WIFSIGNALED(status) || WEXITSTATUS(status) == WORKER_EXIT_RESTART;
+		/* 70 is a fair exit code for `petri run`'s job. */
+		bool died = WIFSIGNALED(status) || (s->config->restart && WEXITSTATUS(status) == WORKER_EXIT_RESTART);
 		if (!died)
 			return WEXITSTATUS(status);
 		if (WIFSIGNALED(status))

@@ -76,9 +76,11 @@ static void finish(struct active *a)
 	if (a->entry) {
 		json = result_json(result);
 		meta = result->meta ? json_dumps(result->meta, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-		/* Without memory for the result the entry stays pending, and is claimed again after its lease. */
+		/* Without memory for the result the job is handed back, to be run again. */
 		if (json)
 			queue_finish(w->queue, a->entry, a->id, json, a->ej.job.reply, job_status_name(result->status), meta);
+		else
+			queue_release(w->queue, a->entry);
 	}
 	w->done++;
 	unlink_active(a);

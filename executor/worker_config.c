@@ -97,7 +97,9 @@ int worker_config_set(struct worker_config *c, const char *name, const char *val
 		(void)snprintf(at, s->size, "%s", value);
 		return 0;
 	case SWITCH:
-		*(bool *)at = true;
+		if (*value && strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
+			return err_say(err, EINVAL, "%s is true or false, not '%s'", name, value);
+		*(bool *)at = strcmp(value, "false") != 0;
 		return 0;
 	case DURATION:
 		r = parse_duration_ms(value, &v, err);

@@ -368,8 +368,10 @@ uint64_t leaf_oom_kills(const struct leaf *leaf)
 	return since(keyed(leaf, KNOB_MEMORY_EVENTS, "oom_kill"), leaf->base.oom_kills);
 }
 
-static void lift_quota(struct leaf *leaf)
+void leaf_lift_quota(struct leaf *leaf)
 {
+	if (leaf->fd[KNOB_CPU_MAX] < 0 || leaf->quota_lifted)
+		return;
 	const char *open = leaf->driver == POOL_DRIVER_V2 ? "max 100000" : V1_UNLIMITED;
 	leaf->quota_lifted = pwrite(leaf->fd[KNOB_CPU_MAX], open, strlen(open), 0) > 0;
 }
@@ -377,10 +379,16 @@ static void lift_quota(struct leaf *leaf)
 int leaf_kill(struct leaf *leaf)
 {
 	/* Should this fail, the kill below still works; it is only slower. */
-	if (leaf->fd[KNOB_CPU_MAX] >= 0 && !leaf->quota_lifted)
-		lift_quota(leaf);
+	leaf_lift_quota(leaf);
 	leaf->killed = true;
 	return pwrite(leaf->fd[KNOB_KILL], "1", 1, 0) < 0 ? -errno : 0;
+}
+
+bool leaf_was_throttled(const struct leaf *leaf)
+{
+	uint64_t user, system, throttled = 0;
+	read_cpu(leaf, &user, &system, &throttled);
+	return throttled > leaf->base.throttled_us;
 }
 
 unsigned leaf_own_tasks(const struct leaf *leaf)
@@ -390,8 +398,8 @@ unsigned leaf_own_tasks(const struct leaf *leaf)
 
 void leaf_relax(struct leaf *leaf, const struct leaf_usage *last)
 {
-	if (last->throttled_us > 0 && leaf->fd[KNOB_CPU_MAX] >= 0 && !leaf->quota_lifted)
-		lift_quota(leaf);
+	if (last->throttled_us > 0)
+		leaf_lift_quota(leaf);
 	if (leaf->held.memory_bytes < ZYGOTE_MEMORY) {
 		struct leaf_limits more = leaf->held;
 		more.memory_bytes = ZYGOTE_MEMORY;

@@ -107,6 +107,9 @@ uint64_t leaf_oom_kills(const struct leaf *leaf);
  * group with that of the target, and a child born into a group that was ever killed dies at once.
  */
 int leaf_kill(struct leaf *leaf);
+/* leaf_lift_quota - no CPU limit any more, until leaf_apply() puts it back. leaf_was_throttled - since leaf_begin(). */
+void leaf_lift_quota(struct leaf *leaf);
+bool leaf_was_throttled(const struct leaf *leaf);
 /*
  * leaf_relax - after a job: take back what would slow or kill the next zygote while it is made (a used-up CPU quota, a
  * memory limit of next to nothing). leaf_apply() puts it back.
