@@ -90,6 +90,7 @@ struct run { /* a job in the engine */
 	uint64_t end_us; /* since when the end is awaited; 0: not yet */
 	bool fresh_leaf_tried;
 	unsigned restamps;
+	bool doubted;
 	/* stdin */
 	size_t in_at, in_len;
 	bool in_source_eof;
@@ -132,6 +133,8 @@ void seat_stamp(struct seat *seat, const struct wire_plan *plan);
 void seat_release(struct seat *seat); /* after a job: let go of the zygote and have the next one made */
 void seat_renew(struct seat *seat);   /* the same, also when nothing is expected to follow */
 void engine_schedule(struct engine *engine);
+/* engine_wait - put a prepared job (back) into the queue of those that wait for a slot. */
+void engine_wait(struct engine *engine, struct engine_job *ej);
 /* engine_enqueue - prepare a job and let it wait for a slot; a job that is refused is done at once. */
 void engine_enqueue(struct engine *engine, struct engine_job *ej);
 /* engine_check_seats - when every slot is retired, nothing can run any more: say so. */

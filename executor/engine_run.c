@@ -22,6 +22,7 @@
 
 #define END_PATIENCE_US 5000000 /* from the first sign of the end until the slot is retired */
 #define RESTAMPS_MAX 3
+#define DOUBT_US 200000
 #define LEAVING_LOOK_US 200
 #define CPU_RECHECK_MIN_US 1000
 #define LAUNCH_GRACE_US 10000000 /* unpacking files and the like, before the program starts */
@@ -450,6 +451,13 @@ void run_maybe_finish(struct run *run)
 	/* An exit report may still lie in the socket when the pidfd was quicker. */
 	if (!run->exit_seen && seat->zygote->page->exit_ns)
 		run->exit_seen = true;
+	if (!run->exit_seen && run->cause == STATUS_MAX && !run->doubted && leaf_oom_kills(&seat->leaf) == 0) {
+		/* Killed by nobody here: then most likely the nursery died, and the zygote with it. The end of its socket says so in a
+		 * moment, and the job is another worker's to run again. */
+		run->doubted = true;
+		loop_timer_set(run->engine->loop, &run->empty, now_us() + DOUBT_US);
+		return;
+	}
 	seat->state = SEAT_ENDING;
 	clear_timers(run);
 	if (!run->ej->ended_ns)

@@ -37,9 +37,12 @@ static void delivered(struct entry *entry, const redisReply *reply)
 		queue->stats.duplicates++; /* somebody else's result came first, or ours did and its reply was lost */
 	else if (finishing && entry->dead)
 		queue->stats.dead++;
-	if (finishing && entry->emitted)
-		queue->events.finished(queue->ctx, &entry->pub);
+	/* Left first: the owner may ask queue_drained() there, and is not told again. */
+	entry_ref(entry);
 	entry_leave(entry);
+	if (entry->emitted)
+		queue->events.finished(queue->ctx, &entry->pub);
+	entry_unref(entry);
 	queue_untroubled(queue);
 	fetch_kick(queue);
 }

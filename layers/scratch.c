@@ -23,7 +23,6 @@
 #include "base/cleanup.h"
 #include "base/sys.h"
 
-#define PROJECT_BASE 0x50450000u /* project id of slot 0 */
 /* Inodes that petri's own directories take before the job starts: the tmpfs root, upper, work and what overlay keeps
  * in it (work, work/incompat, work/incompat/volatile, index), /work and /tmp. */
 #define TMPFS_OWN_INODES 10
@@ -104,7 +103,7 @@ static int set_quota(int dirfd, uint32_t project, uint64_t bytes, uint64_t inode
 	return r < 0 ? err_set(err, r, "set the quota of project %u", project) : 0;
 }
 
-int scratch_make_quota(int slots, unsigned number, unsigned generation, uint64_t bytes, uint64_t inodes, struct err *err)
+int scratch_make_quota(int slots, unsigned number, unsigned generation, uint32_t project, uint64_t bytes, uint64_t inodes, struct err *err)
 {
 	char name[64];
 	(void)snprintf(name, sizeof(name), "%u", number);
@@ -116,32 +115,31 @@ int scratch_make_quota(int slots, unsigned number, unsigned generation, uint64_t
 	_cleanup_close_ int dir = openat(slots, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (dir < 0)
 		return err_set(err, errno, "open slots/%s", name);
-	uint32_t project = PROJECT_BASE + number;
 	int r = set_project(dir, project, err);
 	if (r == 0)
 		r = set_quota(dir, project, bytes + QUOTA_OWN_BYTES, inodes + QUOTA_OWN_INODES, err);
 	return r < 0 ? r : TAKE_FD(dir);
 }
 
-static int get_usage(int dirfd, unsigned number, uint64_t *ret_bytes, uint64_t *ret_inodes, struct err *err)
+static int get_usage(int dirfd, uint32_t project, uint64_t *ret_bytes, uint64_t *ret_inodes, struct err *err)
 {
 	struct fs_disk_quota quota = {.d_version = FS_DQUOT_VERSION};
-	int r = sys_quotactl_fd(dirfd, QCMD(Q_XGETQUOTA, PRJQUOTA), (int)(PROJECT_BASE + number), &quota);
+	int r = sys_quotactl_fd(dirfd, QCMD(Q_XGETQUOTA, PRJQUOTA), (int)project, &quota);
 	if (r < 0)
-		return err_set(err, r, "read the quota of slot %u", number);
+		return err_set(err, r, "read the quota of project %u", project);
 	*ret_bytes = quota.d_bcount * 512;
 	*ret_inodes = quota.d_icount;
 	return 0;
 }
 
-int scratch_settle(int dirfd, unsigned number, uint64_t bytes, uint64_t inodes, struct err *err)
+int scratch_settle(int dirfd, uint32_t project, uint64_t bytes, uint64_t inodes, struct err *err)
 {
 	/* Counted rather than known: XFS keeps small directories in the inode, ext4 gives each a block. */
 	uint64_t own_bytes = 0, own_inodes = 0;
-	int r = get_usage(dirfd, number, &own_bytes, &own_inodes, err);
+	int r = get_usage(dirfd, project, &own_bytes, &own_inodes, err);
 	if (r < 0)
 		return r;
-	return set_quota(dirfd, PROJECT_BASE + number, bytes + own_bytes, inodes + own_inodes, err);
+	return set_quota(dirfd, project, bytes + own_bytes, inodes + own_inodes, err);
 }
 
 static int make_owned(int at, const char *name, mode_t mode, uid_t owner, struct err *err)

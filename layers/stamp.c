@@ -91,6 +91,15 @@ static int pivot(struct err *err)
 	return 0;
 }
 
+/* By trying it: whether mounts of the filesystem below path can be idmapped. */
+static bool can_idmap(const char *path, uid_t inside)
+{
+	_cleanup_close_ int userns = overlay_userns(inside, inside, 65536, NULL);
+	_cleanup_close_ int tree = sys_open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)userns};
+	return userns >= 0 && tree >= 0 && sys_mount_setattr(tree, "", AT_EMPTY_PATH, &attr) == 0;
+}
+
 int stamp_env_enter(struct stamp_env *env, int state_fd, uid_t store_base, bool force_tmpfs, struct err *err)
 {
 	/* Cloned before the namespace is left: afterwards these mounts would be another namespace's (EINVAL). */
@@ -121,7 +130,8 @@ int stamp_env_enter(struct stamp_env *env, int state_fd, uid_t store_base, bool 
 		return r;
 	memset(env, 0, sizeof(*env));
 	env->store_base = store_base;
-	env->layers_idmapped = env->usr_idmapped = true;
+	env->layers_idmapped = can_idmap("/state", store_base);
+	env->usr_idmapped = can_idmap("/usr", 0);
 	env->state = open("/state", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	env->slots = open("/state/slots", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (env->state < 0 || env->slots < 0)
@@ -181,7 +191,7 @@ static int fill_base(const char *base, uid_t owner, struct err *err)
 int stamp_slot_init(struct stamp_env *env, struct stamp_slot *slot, unsigned number, uid_t uid_base, uid_t job_uid,
 	struct err *err)
 {
-	*slot = (struct stamp_slot){.number = number, .uid_base = uid_base, .job_uid = job_uid, .userns_store = -1, .userns_host = -1, .root = -1, .usr = -1, .scratch = -1};
+	*slot = (struct stamp_slot){.number = number, .generation = (unsigned)now_us(), .uid_base = uid_base, .job_uid = job_uid, .userns_store = -1, .userns_host = -1, .root = -1, .usr = -1, .scratch = -1};
 	char name[32];
 	(void)snprintf(name, sizeof(name), "%u", number);
 	int r = scratch_remove_tree(env->slots, name, true, err);
@@ -218,6 +228,15 @@ static int attach_layers(struct stamp_env *env, struct stamp_slot *slot, const s
 	return 0;
 }
 
+/*
+ * XFS frees deleted files in the background, so what the last generation held may be charged for a while yet: each generation
+ * has another of the slot's project ids.
+ */
+static uint32_t project_of(const struct stamp_slot *slot)
+{
+	return STAMP_PROJECT_BASE + slot->number * STAMP_PROJECTS + slot->generation % STAMP_PROJECTS;
+}
+
 static int attach_scratch(struct stamp_env *env, struct stamp_slot *slot, const struct stamp_plan *plan, char upper[64],
 	char work[64], struct err *err)
 {
@@ -230,7 +249,7 @@ static int attach_scratch(struct stamp_env *env, struct stamp_slot *slot, const 
 			return r;
 	} else {
 		slot->generation++;
-		slot->scratch = scratch_make_quota(env->slots, slot->number, slot->generation, plan->disk_bytes,
+		slot->scratch = scratch_make_quota(env->slots, slot->number, slot->generation, project_of(slot), plan->disk_bytes,
 			plan->disk_inodes, err);
 		if (slot->scratch < 0)
 			return slot->scratch;
@@ -282,7 +301,7 @@ static int make_in_workshop(struct stamp_env *env, struct stamp_slot *slot, cons
 		return slot->root;
 	*ret_step = 0;
 	if (env->scratch == SCRATCH_QUOTA) {
-		r = scratch_settle(slot->scratch, slot->number, plan->disk_bytes, plan->disk_inodes, err);
+		r = scratch_settle(slot->scratch, project_of(slot), plan->disk_bytes, plan->disk_inodes, err);
 		if (r < 0)
 			return r;
 	}
@@ -318,7 +337,7 @@ int stamp_resize(struct stamp_env *env, struct stamp_slot *slot, uint64_t bytes,
 	if (slot->scratch < 0)
 		return err_set(err, ENOENT, "resize a slot that is not stamped");
 	return env->scratch == SCRATCH_TMPFS ? scratch_resize_tmpfs(slot->scratch, bytes, inodes, err)
-					     : scratch_settle(slot->scratch, slot->number, bytes, inodes, err);
+					     : scratch_settle(slot->scratch, project_of(slot), bytes, inodes, err);
 }
 
 bool stamp_needs_helper(const struct stamp_env *env, const struct stamp_slot *slot)

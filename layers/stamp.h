@@ -22,6 +22,8 @@
 #include "base/err.h"
 
 #define STAMP_LAYERS_MAX 64
+#define STAMP_PROJECT_BASE 0x50450000u /* first project id of slot 0 */
+#define STAMP_PROJECTS 16u	       /* ids of a slot, taken in turn */
 
 enum scratch_kind {
 	SCRATCH_TMPFS, /* size and inode limited; counts as the job's memory too */
@@ -98,7 +100,7 @@ void stamp_slot_free(struct stamp_env *env, struct stamp_slot *slot);
 bool scratch_quota_usable(int dirfd);
 int scratch_make_tmpfs(uid_t uid_base, uint64_t bytes, uint64_t inodes, struct err *err); /* detached mount */
 int scratch_resize_tmpfs(int mount, uint64_t bytes, uint64_t inodes, struct err *err);
-int scratch_make_quota(int slots, unsigned number, unsigned generation, uint64_t bytes, uint64_t inodes,
+int scratch_make_quota(int slots, unsigned number, unsigned generation, uint32_t project, uint64_t bytes, uint64_t inodes,
 	struct err *err); /* directory fd */
 int scratch_fill(int dirfd, const struct stamp_slot *slot, struct err *err);
 /*
@@ -108,7 +110,7 @@ int scratch_fill(int dirfd, const struct stamp_slot *slot, struct err *err);
  */
 int scratch_remove_tree(int dirfd, const char *name, bool keep, struct err *err);
 /* scratch_settle - quota: the job may use all that it asked for, beside what petri's own directories take by now. */
-int scratch_settle(int dirfd, unsigned number, uint64_t bytes, uint64_t inodes, struct err *err);
+int scratch_settle(int dirfd, uint32_t project, uint64_t bytes, uint64_t inodes, struct err *err);
 
 /* ---- overlay.c ---- */
 int overlay_make(const char *lowers, const char *upper, const char *work, bool read_only, struct err *err);

@@ -212,6 +212,8 @@ int nursery_run(const struct nursery_config *config, const struct nursery_stampe
 		struct wire_msg failed = {.type = WIRE_FAILED, .slot = UINT32_MAX, .error = r, .step = STEP_LEAF};
 		(void)fd_send(config->worker, &failed, sizeof(failed), NULL, 0);
 	}
+	/* First of all the worker learns that its nursery is gone: what dies now did not end by itself. */
+	(void)shutdown(config->worker, SHUT_RDWR);
 	shut_down(&n);
 	/* A worker that went away before its slots were made wants nothing any more. */
 	return r == -EPIPE || r == -ECONNRESET ? 0 : r;

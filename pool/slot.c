@@ -239,8 +239,8 @@ static int make_zygote(struct nursery *n, struct slot *s, unsigned *step, struct
 	*step = STEP_CLONE;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) < 0)
 		return err_set(err, errno, "make a control socket");
-	_cleanup_close_ int mine = control[0], theirs = control[1];
-	(void)theirs;
+	_cleanup_close_ int mine = control[0];
+	int theirs = control[1];
 	if (pipe2(go, O_CLOEXEC) < 0) {
 		r = err_set(err, errno, "make a pipe");
 		(void)close(theirs);
