@@ -40,7 +40,7 @@ static void delivered(struct entry *entry, const redisReply *reply)
 	/* Left first: the owner may ask queue_drained() there, and is not told again. */
 	entry_ref(entry);
 	entry_leave(entry);
-	if (entry->emitted)
+	if (finishing && entry->emitted)
 		queue->events.finished(queue->ctx, &entry->pub);
 	entry_unref(entry);
 	queue_untroubled(queue);

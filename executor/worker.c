@@ -28,7 +28,7 @@ struct worker {
 	struct queue *queue;
 	struct loop_op signal_op;
 	int signals;
-	struct loop_timer grace, drain;
+	struct loop_timer grace, drain, look;
 	struct active *active; /* running jobs, a list */
 	unsigned nactive;
 	uint64_t done;
@@ -260,6 +260,14 @@ static void on_drain(struct loop_timer *timer)
 	loop_stop(w->loop);
 }
 
+/* While stopping: what is handed back raises no event when Redis has confirmed it. */
+static void on_look(struct loop_timer *timer)
+{
+	struct worker *w = timer->data;
+	maybe_end(w);
+	loop_timer_set(w->loop, timer, now_us() + 20000);
+}
+
 static void on_signal(struct loop_op *op, int res)
 {
 	struct worker *w = op->data;
@@ -269,6 +277,7 @@ static void on_signal(struct loop_op *op, int res)
 		if (!w->stopping) {
 			w->stopping = true;
 			queue_stop(w->queue);
+			on_look(&w->look);
 			log_info("stopping: %u jobs run", w->nactive);
 			update_want(w);
 			loop_timer_set(w->loop, &w->grace, now_us() + w->config->grace_ms * 1000);
@@ -322,6 +331,7 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 	const char *const dirs[] = {c->policies, NULL};
 	w.grace = (struct loop_timer){.fn = on_grace, .data = &w};
 	w.drain = (struct loop_timer){.fn = on_drain, .data = &w};
+	w.look = (struct loop_timer){.fn = on_look, .data = &w};
 	w.signals = open_signals();
 	w.signal_op = (struct loop_op){.fn = on_signal, .data = &w};
 	struct engine_config config = {.loop = w.loop, .store = fds->store, .nursery = fds->nursery, .supervisor = fds->supervisor, .name = c->name, .policy_dirs = c->policies[0] ? dirs : NULL, .warm_image = c->warm_image[0] ? c->warm_image : NULL, .warm_policy = c->warm_policy[0] ? c->warm_policy : NULL, .pin = c->pin, .max_limits = &c->max_limits, .capacity = on_capacity, .fatal = on_engine_fatal, .ctx = &w};
