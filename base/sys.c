@@ -129,9 +129,14 @@ uint64_t now_us(void)
 	return now_ns() / 1000;
 }
 
-uint64_t wall_ms(void)
+uint64_t wall_us(void)
 {
 	struct timespec ts;
 	(void)clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+uint64_t wall_ms(void)
+{
+	return wall_us() / 1000;
 }

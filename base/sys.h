@@ -43,5 +43,6 @@ int sys_drop_caps(void);
 /* now_us, now_ns - CLOCK_MONOTONIC. */
 uint64_t now_us(void);
 uint64_t now_ns(void);
-/* wall_ms - milliseconds since the epoch, CLOCK_REALTIME. */
+/* wall_ms, wall_us - since the epoch, CLOCK_REALTIME. */
 uint64_t wall_ms(void);
+uint64_t wall_us(void);

@@ -33,11 +33,13 @@ static char *copy(const redisReply *reply)
 	return text;
 }
 
-/* "1700000000000-0": milliseconds of Redis' clock. */
+/* "1700000000000-0": whole milliseconds of Redis' clock, so up to a millisecond is added to what it really was. */
 static uint64_t queued_us(const char *entry_id)
 {
-	uint64_t added = strtoull(entry_id, NULL, 10), now = wall_ms();
-	return added && now > added && now - added < UINT64_MAX / 1000 ? (now - added) * 1000 : 0;
+	uint64_t added = strtoull(entry_id, NULL, 10), now = wall_us();
+	if (added == 0 || added > UINT64_MAX / 1000)
+		return 0;
+	return now > added * 1000 ? now - added * 1000 : 0;
 }
 
 static void link_in(struct queue *queue, struct entry *entry)
