@@ -330,8 +330,11 @@ static int start_seats(struct engine *engine, const struct wire_host *host)
 static void handle_nursery(struct engine *engine, const struct wire_msg *msg, int *fds, size_t nfds)
 {
 	if (msg->type == WIRE_HELLO) {
-		if (start_seats(engine, &msg->host) < 0)
-			log_error("petri-nursery said hello in a way that makes no sense");
+		if (msg->seq != WIRE_VERSION || start_seats(engine, &msg->host) < 0) {
+			struct err err = ERR_INIT;
+			(void)err_say(&err, EPROTO, "petri-nursery is of another build than petri");
+			engine_die(engine, &err);
+		}
 		return;
 	}
 	if (msg->slot >= engine->nseats) {

@@ -68,10 +68,14 @@ static int take_inline(struct run *run, const struct job_collect *want, int fd, 
 static int take_blob(struct run *run, const struct job_collect *want, int fd, struct result_file *file)
 {
 	struct err err = ERR_INIT;
-	uint64_t max = run->ej->job.limits.disk_bytes;
+	/* Together no more than the disk held: hard links to one large hole must not keep the loop busy. */
+	uint64_t all = run->ej->job.limits.disk_bytes;
+	uint64_t max = all > run->collected_bytes ? all - run->collected_bytes : 0;
 	if (want->max_bytes)
 		max = MIN(max, want->max_bytes);
 	int r = blob_put_fd(run->engine->config.store, fd, max, STORE_JOB, file->blob, &file->bytes, &err);
+	run->collected_bytes += r == 0 ? file->bytes : r == -EFBIG ? max
+								   : 0;
 	if (r < 0 && r != -EFBIG)
 		log_warn("job=%s cannot store %s: %s", run->ej->job.id, want->path, err_msg(&err));
 	return r;

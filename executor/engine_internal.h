@@ -99,6 +99,7 @@ struct run { /* a job in the engine */
 	struct loop_op open_op;
 	bool open_in_flight;
 	size_t collect_at;
+	uint64_t collected_bytes;
 	uint64_t collect_started_us;
 	uint32_t commit_seq;
 };

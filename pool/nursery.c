@@ -189,7 +189,7 @@ int nursery_run(const struct nursery_config *config, const struct nursery_stampe
 	_cleanup_close_ int signals = open_signals(err);
 	if (signals < 0)
 		return signals;
-	struct wire_msg hello = {.type = WIRE_HELLO, .host = config->host};
+	struct wire_msg hello = {.type = WIRE_HELLO, .seq = WIRE_VERSION, .host = config->host};
 	hello.host.driver = tree->driver;
 	hello.host.nslots = config->nslots;
 	stamper->describe(stamper->env, &hello.host);

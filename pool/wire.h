@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #define POOL_SLOTS_MAX 512
+#define WIRE_VERSION 2u /* changes with the layout: a nursery of another build must not be taken for ours */
 #define POOL_POLICIES_MAX 32
 #define POOL_LAYERS_MAX 64
 #define POOL_DEVICES_MAX 4

@@ -1,0 +1,228 @@
+"""Project quotas on the first-class host: bytes and inodes through the overlay, and no way out of the project."""
+import ctypes
+import json
+import os
+import re
+import shutil
+import subprocess
+
+from lib import main
+from test_v2 import MIB, ended, exited, first_class
+
+PROJECT_BASE = 0x50450000  # layers/scratch.c
+
+
+def test_bytes(t):
+    """The job gets its limit, to the block: what petri itself puts there does not count."""
+    first_class(t)
+    for where in ("/work", "/tmp", "/var/tmp"):
+        run = t.petri.sh(f"dd if=/dev/zero of={where}/x bs=4k; exit 1", "--disk", "4M")
+        ended(t, run, "disk_limit")
+        t.contains(run.err, "No space left", run)
+        t.equal(int(re.search(r"^(\d+) bytes", run.err, re.M)[1]), 4 * MIB, run)
+        t.equal(run.result["usage"]["disk_bytes"], 4 * MIB, run)
+
+
+def test_large_writes(t):
+    """XFS refuses a write that does not fit as a whole: the disk counts as full a little before it is."""
+    first_class(t)
+    for size in ("16k", "64k", "100k"):
+        run = t.petri.sh(f"dd if=/dev/zero of=/work/x bs={size}", "--disk", "4M")
+        ended(t, run, "disk_limit")
+
+
+def test_far_from_full(t):
+    """A program that fails with room left has exited."""
+    first_class(t)
+    exited(t, t.petri.sh("head -c 3M /dev/zero > /work/x; exit 1", "--disk", "4M"), 1)
+
+
+def test_inodes(t):
+    first_class(t)
+    for make in ("true > /work/f$i", "mkdir /tmp/d$i", "ln -s x /work/l$i"):
+        run = t.petri.sh(f"i=0; while {make}; do i=$((i + 1)); done; echo $i; exit 1", "--inodes", 50, "--cpu", "60s",
+                         "--wall", "60s")
+        ended(t, run, "disk_limit")
+        t.equal(int(run.out), 50, run)
+
+
+def test_sparse_and_reserved(t):
+    """A hole takes nothing, what fallocate reserves does."""
+    first_class(t)
+    exited(t, t.petri.sh("truncate -s 1G /work/x", "--disk", "4M"))
+    run = t.petri.run("--disk", "4M", "--", "/usr/bin/fallocate", "-l", "8M", "/work/x")
+    t.check(run.code != 0, run)
+    t.contains(run.err, "No space left", run)
+    exited(t, t.petri.run("--disk", "4M", "--", "/usr/bin/fallocate", "-l", "3M", "/work/x"))
+
+
+def test_statfs_shows_the_limit(t):
+    first_class(t)
+    run = t.petri.sh("stat -f -c '%b %S %f %c' /work", "--disk", "8M", "--inodes", 123)
+    blocks, size, free, inodes = (int(x) for x in run.out.split())
+    t.check(8 * MIB <= blocks * size <= 8 * MIB + (256 << 10), run)
+    t.check(free * size >= 8 * MIB - (64 << 10), run)
+    t.check(123 <= inodes <= 140, run)
+
+
+def test_copy_up_counts(t):
+    """Writing to a file of the image copies all of it into the job's project."""
+    first_class(t)
+    busybox = shutil.which("busybox", path="/bin:/usr/bin")
+    if not busybox:
+        t.skip("busybox-static")
+    for name in ("bin", "usr", "data"):
+        os.makedirs(t.path(f"image/{name}"))
+    shutil.copy(busybox, t.path("image/bin/busybox"))
+    with open(t.path("image/data/big"), "wb") as f:
+        f.write(os.urandom(6 * MIB))
+    os.chmod(t.path("image/data/big"), 0o666)
+    done = t.petri.call("image", "import", "tiny", t.path("image"))
+    t.equal(done.code, 0, done)
+    append = ("--image", "tiny", "--", "/bin/busybox", "sh", "-c", "echo more >> /data/big")
+    run = t.petri.run("--disk", "4M", *append)
+    t.check(run.code != 0 and "No space left" in run.err, run)
+    run = t.petri.run("--disk", "8M", *append)
+    exited(t, run)
+    t.check(6 * MIB <= run.result["usage"]["disk_bytes"] <= 7 * MIB, run)
+
+
+def test_next_job_has_all_of_it(t):
+    """XFS frees in the background what was deleted; the next job in the slot gets its limit all the same, and no more."""
+    first_class(t)
+    worker = t.worker(slots=1)
+    limits = {"disk_bytes": 32 * MIB, "disk_inodes": 1000, "cpu_ms": 60000, "wall_ms": 60000}
+    for i, script in enumerate(("head -c 31M /dev/zero > x", "i=0; while [ $i -lt 900 ]; do : > f$i; i=$((i + 1)); done") * 3):
+        result = worker.do({"id": f"fill-{i}", "argv": ["/bin/sh", "-c", f"stat -f -c '%b %S %c' /work; cd /work; {script}"],
+                            "limits": limits}, 60)
+        t.equal((result["status"], result["exit_code"]), ("exited", 0), result)
+        blocks, size, inodes = (int(x) for x in result["stdout"]["data"].split())
+        t.check(32 * MIB <= blocks * size <= 32 * MIB + 131072, result)
+        t.check(1000 <= inodes <= 1020, result)
+        t.check(result["usage"]["disk_bytes"] <= 32 * MIB, result)
+
+
+ESCAPE = """
+import fcntl, os, struct
+FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR = 0x801c581f, 0x401c5820
+fd = os.open("/work/x", os.O_RDWR | os.O_CREAT)
+for project in (0, 12345):
+    attr = bytearray(28)
+    try:
+        fcntl.ioctl(fd, FS_IOC_FSGETXATTR, attr)
+        struct.pack_into("<I", attr, 12, project)
+        fcntl.ioctl(fd, FS_IOC_FSSETXATTR, bytes(attr))
+        print("escaped to", project)
+    except OSError as e:
+        print("refused", e.errno)
+try:
+    while True:
+        os.write(fd, b"x" * 65536)
+except OSError as e:
+    print("full", e.errno, os.fstat(fd).st_blocks * 512)
+"""
+
+
+def test_no_escape(t):
+    """FS_IOC_FSSETXATTR would move a file out of its project. Every policy denies it, and where one does not, the
+    kernel does, since the job sits in a user namespace."""
+    first_class(t)
+    os.mkdir(t.path("policies"), 0o755)
+    with open(t.path("policies/all.json"), "w", encoding="utf-8") as f:
+        json.dump({"defaultAction": "SCMP_ACT_ALLOW"}, f)
+    worker = t.worker("--policies", t.path("policies"), slots=1)
+    for policy in ("all", "judge", None):
+        job = {"id": f"escape-{policy}", "argv": ["/usr/bin/python3", "-c", ESCAPE],
+               "limits": {"disk_bytes": 4 * MIB, "cpu_ms": 60000, "wall_ms": 60000}}
+        if policy:
+            job["policy"] = policy
+        result = worker.do(job, 60)
+        if result["status"] == "violation":
+            t.equal(result["violation"]["syscall"], "ioctl", result)
+            continue
+        lines = result["stdout"]["data"].splitlines()
+        t.equal([x for x in lines if x.startswith("escaped")], [], result)
+        t.equal(len([x for x in lines if x.startswith("refused")]), 2, result)
+        full = lines[-1].split()
+        t.check(full[0] == "full" and int(full[2]) <= 4 * MIB, result)
+
+
+def test_collected_and_committed(t):
+    """What a job made on the quota scratch comes out of it, as output and as a layer."""
+    first_class(t)
+    worker = t.worker(slots=1)
+    made = worker.do({"id": "make", "argv": ["/bin/sh", "-c", "echo one > a; mkdir d; echo two > d/b"], "commit": "/work",
+                      "collect": [{"path": "/work/a", "as": "inline"}]})
+    t.equal(made["status"], "exited", made)
+    t.equal(made["files"]["/work/a"]["data"], "one\n", made)
+    used = worker.do({"id": "use", "layers": [made["layer"]], "argv": ["/bin/cat", "a", "d/b"]})
+    t.equal(used["stdout"]["data"], "one\ntwo\n", used)
+
+
+# ---- what stays in the quota's books ----
+
+class Quota(ctypes.Structure):
+    """struct fs_disk_quota, <linux/dqblk_xfs.h>; only what is read here."""
+    _fields_ = [("version", ctypes.c_int8), ("flags", ctypes.c_int8), ("fieldmask", ctypes.c_uint16), ("id", ctypes.c_uint32),
+                ("blk_hard", ctypes.c_uint64), ("blk_soft", ctypes.c_uint64), ("ino_hard", ctypes.c_uint64),
+                ("ino_soft", ctypes.c_uint64), ("bcount", ctypes.c_uint64), ("icount", ctypes.c_uint64),
+                ("rest", ctypes.c_char * 64)]
+
+
+def quota_of(path, slot):
+    """(bytes, inodes) that slot's project uses on path's filesystem: Q_XGETQUOTA by quotactl_fd(2)."""
+    quota, libc = Quota(), ctypes.CDLL(None, use_errno=True)
+    command = (0x5803 << 8) | 2  # QCMD(Q_XGETQUOTA, PRJQUOTA)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        if libc.syscall(443, fd, command, PROJECT_BASE + slot, ctypes.byref(quota)):
+            return (0, 0)  # ENOENT: nothing was ever charged to it
+    finally:
+        os.close(fd)
+    return quota.bcount * 512, quota.icount
+
+
+def test_nothing_is_charged_afterwards(t):
+    """Every slot's project is empty once the worker has stopped."""
+    first_class(t)
+    worker = t.worker(slots=2)
+    for i in range(4):
+        worker.submit({"id": f"fill-{i}", "argv": ["/bin/sh", "-c", "head -c 4M /dev/zero > /work/x; sleep 0.2"],
+                       "limits": {"wall_ms": 60000}})
+    for i in range(4):
+        t.equal(worker.result(f"fill-{i}")["status"], "exited")
+    t.check(any(quota_of(t.state, slot)[1] > 0 for slot in range(16)), "no slot's project was ever used")
+    worker.stop()
+    t.eventually(lambda: all(quota_of(t.state, slot) == (0, 0) for slot in range(16)), "all projects are empty", 10)
+
+
+# ---- other filesystems under the same calls ----
+
+def on_a_disk_of_its_own(t, kind):
+    """`petri store init`: a filesystem of its own on a loop device, with project quotas from its first mount."""
+    first_class(t)
+    state = t.path("store")
+    done = t.petri.call("store", "init", "--size", "1G", "--fs", kind, state=state, timeout=60)
+    t.equal(done.code, 0, done)
+    t.defer(lambda: subprocess.run(["umount", state], check=False))
+    doctor = json.loads(t.petri.call("doctor", "--json", state=state).stdout)
+    t.equal((doctor["ok"], doctor["scratch"]), (True, "project-quota"), doctor)
+    run = t.petri.sh("dd if=/dev/zero of=/work/x bs=4k; exit 1", "--disk", "4M", state=state)
+    ended(t, run, "disk_limit")
+    t.check(4 * MIB - 16384 <= int(re.search(r"^(\d+) bytes", run.err, re.M)[1]) <= 4 * MIB + 65536, run)
+    run = t.petri.sh("i=0; while true > /work/f$i; do i=$((i + 1)); done; echo $i; exit 1", "--inodes", 50, state=state,
+                     **{"timeout": 60})
+    ended(t, run, "disk_limit")
+    t.check(45 <= int(run.out) <= 52, run)
+
+
+def test_store_on_xfs(t):
+    on_a_disk_of_its_own(t, "xfs")
+
+
+def test_store_on_ext4(t):
+    on_a_disk_of_its_own(t, "ext4")
+
+
+if __name__ == "__main__":
+    main(globals())
