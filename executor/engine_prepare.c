@@ -337,6 +337,24 @@ static int check_limits(struct engine *engine, struct run *run, const struct job
 	return 0;
 }
 
+/* Where the image lies decides whether the I/O that its use causes can be limited. */
+static int check_io(struct engine *engine, const struct run *run, struct reject *why)
+{
+	const struct wire_host *host = &engine->host;
+	const struct {
+		uint64_t limit;
+		const char *field;
+	} limits[] = {{run->limits.io.rbps, "limits.io.rbps"}, {run->limits.io.wbps, "limits.io.wbps"},
+		{run->limits.io.riops, "limits.io.riops"}, {run->limits.io.wiops, "limits.io.wiops"}};
+	for (size_t i = 0; engine->hello && i < ARRAY_SIZE(limits); i++) {
+		if (limits[i].limit == 0 || (host->store_io && (host->usr_io || !run->plan.host_usr)))
+			continue;
+		return reject_set(why, limits[i].field, REJECT_UNSUPPORTED, "unsupported: %s needs %s on a block device",
+			limits[i].field + strlen("limits."), host->store_io ? "/usr (the image host)" : "the store");
+	}
+	return 0;
+}
+
 int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, struct reject *reject, struct err *err)
 {
 	const struct job *job = &ej->job;
@@ -350,6 +368,8 @@ int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, s
 		r = plan_policy(engine, job, &run->plan, reject);
 	if (r == 0)
 		r = plan_image(engine, job->image ? job->image : "host", &run->plan, &image, reject);
+	if (r == 0)
+		r = check_io(engine, run, reject);
 	if (r == 0)
 		r = plan_layers(engine, run, job, reject);
 	if (r == 0)

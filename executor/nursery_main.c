@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -121,26 +123,38 @@ static bool whole_disk(dev_t dev, unsigned *ret_major, unsigned *ret_minor)
 	return sscanf(text, "%u:%u", ret_major, ret_minor) == 2;
 }
 
+static void add_device(struct wire_host *host, unsigned major_no, unsigned minor_no)
+{
+	for (uint32_t i = 0; i < host->ndevices; i++)
+		if (host->devices[i].major == major_no && host->devices[i].minor == minor_no)
+			return;
+	if (host->ndevices < POOL_DEVICES_MAX) {
+		host->devices[host->ndevices].major = major_no;
+		host->devices[host->ndevices++].minor = minor_no;
+	}
+}
+
+/* Return: true when a limit on I/O holds for the filesystem: by its disk, or because a tmpfs causes none. A filesystem over the
+ * network or over another one would let a job's reads past any limit. */
+static bool find_device(struct wire_host *host, int fd)
+{
+	struct stat st;
+	struct statfs fs;
+	unsigned major_no, minor_no;
+	if (fd < 0 || fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0)
+		return false;
+	if (whole_disk(st.st_dev, &major_no, &minor_no)) {
+		add_device(host, major_no, minor_no);
+		return true;
+	}
+	return fs.f_type == TMPFS_MAGIC;
+}
+
 static void find_devices(struct wire_host *host)
 {
-	struct stat st[2];
-	int n = 0;
-	if (fstat(FD_STATE, &st[n]) == 0)
-		n++;
-	if (stat("/usr", &st[n]) == 0)
-		n++;
-	for (int i = 0; i < n; i++) {
-		unsigned maj, min_;
-		if (!whole_disk(st[i].st_dev, &maj, &min_))
-			continue;
-		bool known = false;
-		for (uint32_t k = 0; k < host->ndevices; k++)
-			known |= host->devices[k].major == maj && host->devices[k].minor == min_;
-		if (!known && host->ndevices < POOL_DEVICES_MAX) {
-			host->devices[host->ndevices].major = maj;
-			host->devices[host->ndevices++].minor = min_;
-		}
-	}
+	_cleanup_close_ int usr = open("/usr", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	host->store_io = find_device(host, FD_STATE);
+	host->usr_io = find_device(host, usr);
 }
 
 /* proc_swaps(5): a heading, then a line for each area. */

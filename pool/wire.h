@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define POOL_SLOTS_MAX 512
-#define WIRE_VERSION 2u /* changes with the layout: a nursery of another build must not be taken for ours */
+#define WIRE_VERSION 3u /* changes with the layout: a nursery of another build must not be taken for ours */
 #define POOL_POLICIES_MAX 32
 #define POOL_LAYERS_MAX 64
 #define POOL_DEVICES_MAX 4
@@ -72,6 +72,7 @@ struct wire_host {
 	uint32_t knobs;	  /* bit per enum knob (pool/leaf.h) that a leaf has here */
 	uint32_t layers_idmapped, usr_idmapped;
 	uint32_t has_swap; /* the machine has swap space */
+	uint32_t store_io, usr_io; /* I/O to the store's and to /usr's filesystem can be limited: a disk is below it, or none at all */
 	uint32_t nslots;
 	uint32_t ndevices; /* whole disks that jobs can cause I/O on */
 	struct {

@@ -228,7 +228,7 @@ def test_pids_one(t):
 
 def test_fork_bomb(t):
     bomb = program(t, "bomb")
-    for flags in (("--wall", "400ms", "--cpu", "20s"), ("--wall", "20s", "--cpu", "400ms", "--pids", 1000)):
+    for flags in (("--wall", "400ms", "--cpu", "20s"), ("--wall", "20s", "--cpu", "400ms", "--pids", 100)):
         run = t.petri.run(*bomb, *flags, "--", "/work/bomb", timeout=60)
         ended(t, run, "wall_limit" if "400ms" == flags[1] else "cpu_limit")
         t.check(run.result["usage"]["pids_limit_hits"] > 0, run)
@@ -416,7 +416,7 @@ def test_usage_cpu(t):
     for threads, ms in ((1, 500), (2, 300)):
         run = t.petri.run(*burn, "--", "/work/burn", threads, ms)
         exited(t, run)
-        t.check(0.95 * threads * ms <= cpu_ms(run) <= 1.2 * threads * ms + 20 * SCALE, run)
+        t.check(0.95 * threads * ms - 5 <= cpu_ms(run) <= 1.2 * threads * ms + 20 * SCALE, run)
         t.check(wall_ms(run) >= 0.85 * threads * ms, run)  # one CPU is the default, after a first period's burst
 
 
