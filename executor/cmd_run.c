@@ -396,16 +396,6 @@ static void on_signal(struct loop_op *op, int res)
 	loop_poll(c->loop, op, c->signals, POLLIN);
 }
 
-static int open_signals(void)
-{
-	sigset_t set;
-	(void)sigemptyset(&set);
-	(void)sigaddset(&set, SIGTERM);
-	(void)sigaddset(&set, SIGINT);
-	(void)sigaddset(&set, SIGHUP);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 static int check_job(struct run_command *c)
 {
 	struct reject why = {0};
@@ -443,7 +433,7 @@ static int run_in_worker(const struct worker_fds *fds, void *ctx)
 	if (check_job(c) == 0) {
 		const char *const dirs[] = {c->policies ? c->policies : "/etc/petri/policies", NULL};
 		struct engine_config config = {.loop = c->loop, .store = fds->store, .nursery = fds->nursery, .supervisor = fds->supervisor, .name = "run", .policy_dirs = dirs, .warm_image = c->ej.job.image, .warm_policy = c->ej.job.policy, .one_job = true, .capacity = on_capacity, .fatal = on_fatal, .ctx = c};
-		c->signals = open_signals();
+		c->signals = worker_signals();
 		c->signal_op = (struct loop_op){.fn = on_signal, .data = c};
 		int r = engine_new(&config, &c->engine, &err);
 		if (r == 0) {
@@ -487,6 +477,6 @@ int cmd_run(int argc, char **argv)
 			return EXIT_USAGE;
 		return result_exit_code(&c.ej.result);
 	}
-	struct supervisor_config config = {.state = state_dir(c.state), .nslots = 1, .force_tmpfs = c.force_tmpfs, .worker = run_in_worker, .ctx = &c};
+	struct supervisor_config config = {.state = state_dir(c.state), .nslots = 1, .force_tmpfs = c.force_tmpfs, .handles_signals = true, .worker = run_in_worker, .ctx = &c};
 	return supervise(&config);
 }

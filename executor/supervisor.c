@@ -134,6 +134,21 @@ static int drop_privileges(struct err *err)
 	return 0;
 }
 
+static void end_signals(sigset_t *ret)
+{
+	(void)sigemptyset(ret);
+	(void)sigaddset(ret, SIGTERM);
+	(void)sigaddset(ret, SIGINT);
+	(void)sigaddset(ret, SIGHUP);
+}
+
+int worker_signals(void)
+{
+	sigset_t set;
+	end_signals(&set);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
 static void run_worker(struct supervisor *s, int nursery, int commits)
 {
 	struct err err = ERR_INIT;
@@ -141,6 +156,11 @@ static void run_worker(struct supervisor *s, int nursery, int commits)
 	(void)prctl(PR_SET_NAME, "petri-worker", 0, 0, 0);
 	(void)close(s->locks);
 	(void)close(s->signals);
+	if (!s->config->handles_signals) {
+		sigset_t set;
+		end_signals(&set);
+		(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+	}
 	/* Before the privileges go: kernel.io_uring_disabled=1 asks for them. */
 	int r = loop_new(RING_ENTRIES, &fds.loop, &err);
 	if (r == 0)

@@ -21,7 +21,8 @@ struct supervisor_config {
 	const char *state; /* directory */
 	unsigned nslots;
 	bool force_tmpfs;
-	bool restart; /* a worker or nursery that dies is replaced */
+	bool handles_signals; /* the worker reads worker_signals(); otherwise they end it as usual */
+	bool restart;	      /* a worker or nursery that dies is replaced */
 	/* Runs in the worker, without privileges; its return value is the worker's exit code. */
 	int (*worker)(const struct worker_fds *fds, void *ctx);
 	void *ctx;
@@ -29,6 +30,9 @@ struct supervisor_config {
 
 #define DEFAULT_STATE "/var/lib/petri"
 #define WORKER_EXIT_RESTART 70 /* the nursery is gone: start both anew */
+
+/* worker_signals - in the worker: a signalfd(2) for SIGTERM, SIGINT and SIGHUP, non-blocking; -1 on failure. */
+int worker_signals(void);
 
 /* supervise - until the worker has ended. Return: its exit code, or 125 after logging why it could not start. */
 int supervise(const struct supervisor_config *config);

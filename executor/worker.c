@@ -289,16 +289,6 @@ static void on_signal(struct loop_op *op, int res)
 	loop_poll(w->loop, op, w->signals, POLLIN);
 }
 
-static int open_signals(void)
-{
-	sigset_t set;
-	(void)sigemptyset(&set);
-	(void)sigaddset(&set, SIGTERM);
-	(void)sigaddset(&set, SIGINT);
-	(void)sigaddset(&set, SIGHUP);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 static int connect_queue(struct worker *w, struct err *err)
 {
 	static const struct queue_events events = {.job = on_job, .cancel = on_cancel, .lost = on_lost, .finished = on_finished, .fatal = on_queue_fatal};
@@ -332,7 +322,7 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 	w.grace = (struct loop_timer){.fn = on_grace, .data = &w};
 	w.drain = (struct loop_timer){.fn = on_drain, .data = &w};
 	w.look = (struct loop_timer){.fn = on_look, .data = &w};
-	w.signals = open_signals();
+	w.signals = worker_signals();
 	w.signal_op = (struct loop_op){.fn = on_signal, .data = &w};
 	struct engine_config config = {.loop = w.loop, .store = fds->store, .nursery = fds->nursery, .supervisor = fds->supervisor, .name = c->name, .policy_dirs = c->policies[0] ? dirs : NULL, .warm_image = c->warm_image[0] ? c->warm_image : NULL, .warm_policy = c->warm_policy[0] ? c->warm_policy : NULL, .pin = c->pin, .max_limits = &c->max_limits, .capacity = on_capacity, .fatal = on_engine_fatal, .ctx = &w};
 	int r = engine_new(&config, &w.engine, &err);

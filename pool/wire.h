@@ -71,7 +71,7 @@ struct wire_host {
 	uint32_t scratch; /* enum pool_scratch */
 	uint32_t knobs;	  /* bit per enum knob (pool/leaf.h) that a leaf has here */
 	uint32_t layers_idmapped, usr_idmapped;
-	uint32_t has_swap; /* the machine has swap space */
+	uint32_t has_swap;	   /* the machine has swap space */
 	uint32_t store_io, usr_io; /* I/O to the store's and to /usr's filesystem can be limited: a disk is below it, or none at all */
 	uint32_t nslots;
 	uint32_t ndevices; /* whole disks that jobs can cause I/O on */
