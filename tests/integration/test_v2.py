@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 
 from lib import SCALE, main
 from lib_leaks import die_with_parent
@@ -49,28 +50,28 @@ def read(path):
         return f.read()
 
 
-def busy_leaf(t):
-    """The directory of the one leaf that has a job in it; None while there is none."""
+def busy_leaf(comm):
+    """The directory of the leaf in which a program of that name runs; None while there is none."""
     for name in sorted(os.listdir(JOBS)) if os.path.isdir(JOBS) else ():
         try:
-            # init and the job's own process: a zygote that still waits has as many, so the program is looked at.
             for pid in read(os.path.join(JOBS, name, "cgroup.procs")).split():
-                if read(f"/proc/{pid}/comm").strip() == "sleep":
+                if read(f"/proc/{pid}/comm").strip() == comm:
                     return os.path.join(JOBS, name)
         except (OSError, ValueError):
             continue
     return None
 
 
-def while_running(t, look, *flags):
-    """Run a job that sleeps, call look(leaf) while it does, and return what that returned."""
-    argv = [t.petri.binary, "run", *map(str, flags), "--wall", "600s", "--", "/bin/sleep", "600"]
+def while_running(t, look, *flags, argv=("/bin/sleep", "600")):
+    """Run a job, call look(leaf) while it runs, and return what that returned."""
+    argv = [t.petri.binary, "run", *map(str, flags), "--wall", "600s", "--cpu", "600s", "--", *argv]
+    comm = os.path.basename(argv[argv.index("--") + 1])
     with subprocess.Popen(argv, env=t.petri.env(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                           stderr=subprocess.PIPE, preexec_fn=die_with_parent) as run:
         try:
-            t.eventually(lambda: busy_leaf(t) or run.poll() is not None, "a leaf with the job in it", 10)
+            t.eventually(lambda: busy_leaf(comm) or run.poll() is not None, "a leaf with the job in it", 10)
             t.check(run.poll() is None, run.poll() is not None and run.stderr.read())
-            return look(busy_leaf(t))
+            return look(busy_leaf(comm))
         finally:
             run.terminate()
 
@@ -168,8 +169,8 @@ def test_peak_is_the_jobs_own(t):
         job_id = f"eat-{mib}"
         worker.submit({"id": job_id, "argv": ["/bin/sh", "-c", f"/work/eat {mib} && exec sleep {0.4 * SCALE}"],
                        "files": {"/work/eat": {"blob": blob, "mode": "0755"}}, "limits": {"wall_ms": int(8000 * SCALE)}})
-        t.eventually(lambda: busy_leaf(t), "the job's leaf", 10)
-        leaf = busy_leaf(t)
+        t.eventually(lambda: busy_leaf("sleep"), "the job's leaf", 10)
+        leaf = busy_leaf("sleep")
         seen.append(os.stat(leaf).st_ino)
         result = worker.result(job_id)
         t.equal(result["status"], "exited", result)
@@ -228,19 +229,31 @@ WRITE = "dd if=/dev/zero of=/work/x bs=64k count=128 oflag=direct"
 TIMES = ("--wall", "120s", "--cpu", "120s", "--disk", "64M")
 
 
+def written(leaf):
+    return sum(int(x) for x in re.findall(r"\bwbytes=(\d+)", read(os.path.join(leaf, "io.stat"))))
+
+
+def written_a_second(t, leaf, seconds=6):
+    """From the first writeback on: until then the job fills its share of dirty pages, at the speed of memory."""
+    t.eventually(lambda: written(leaf) > MIB, "writeback begins", 10)
+    bytes_before, begin = written(leaf), time.monotonic()
+    time.sleep(seconds)
+    return (written(leaf) - bytes_before) / (time.monotonic() - begin)
+
+
 def test_io_buffered_writes(t):
     """Pages that were written to the cache are the job's own when they go to the disk (writeback of cgroup v2). A writer
     that never stops has as many dirty pages as its memory limit lets it, and from then on goes as fast as the disk."""
     first_class(t)
     script = "while :; do dd if=/dev/zero of=/work/x bs=64k count=256 conv=notrunc 2>/dev/null; done"
-    flags = ("--memory", "48M", "--wall", "8s", "--cpu", "60s", "--disk", "64M")
-    free = t.petri.sh(script, *flags)
-    slow = t.petri.sh(script, "--io", f"wbps={2 * MIB}", *flags)
-    for run in (free, slow):
-        ended(t, run, "wall_limit")
-    rates = [run.result["usage"]["io_write_bytes"] / run.result["usage"]["wall_us"] * 1e6 for run in (free, slow)]
-    t.check(rates[0] > 6 * MIB, f"the disk itself is too slow to tell\n{free}")
-    near(t, rates[1], 2 * MIB, slow)
+
+    def rate(*flags):
+        return while_running(t, lambda leaf: written_a_second(t, leaf), "--memory", "48M", "--disk", "64M", *flags,
+                             argv=("/bin/sh", "-c", script))
+    free = rate()
+    t.check(free > 6 * MIB, f"the disk itself is too slow to tell: {free:.0f} bytes a second")
+    for limit in (2 * MIB, 3 * MIB):
+        near(t, rate("--io", f"wbps={limit}"), limit, f"wbps={limit}, without {free:.0f}")
 
 
 SYNC = """
