@@ -256,8 +256,9 @@ int main(int argc, char **argv)
 		(void)close(FD_STATE);
 		const struct nursery_stamper stamper = {.env = &env, .slot_init = slot_init, .make = make, .resize = resize, .slow_to_clean = slow_to_clean, .detach = detach, .clean = clean, .slot_free = slot_free, .leftovers = leftovers, .sweep = sweep, .describe = describe};
 		r = nursery_run(&config, &stamper, &tree, &err);
-		/* Alone: nobody else has the tree open, nor is just opening it. */
-		struct flock alone = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+		/* Let go first: of two that end together, one must find itself alone. */
+		struct flock none = {.l_type = F_UNLCK, .l_whence = SEEK_SET}, alone = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+		(void)fcntl(tree_lock, F_OFD_SETLK, &none);
 		cgroup_tree_close(&tree, fcntl(tree_lock, F_OFD_SETLK, &alone) == 0);
 	}
 	if (r < 0) {
