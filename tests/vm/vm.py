@@ -118,8 +118,8 @@ def parse(argv):
     parser.add_argument("kind", choices=tuple(DEADLINE_S))
     parser.add_argument("--kernel", default="6.1", choices=tuple(kernel.VERSIONS))
     parser.add_argument("--build", default=os.path.join(ROOT, "build/release"), type=os.path.abspath)
-    parser.add_argument("rest", nargs=argparse.REMAINDER)
-    options = parser.parse_args(argv)
+    parser.add_argument("rest", nargs="*")
+    options = parser.parse_intermixed_args(argv)
     if options.rest[:1] == ["--"]:
         options.rest = options.rest[1:]
     most = {"test": 1, "shell": 0}.get(options.kind)
