@@ -397,7 +397,7 @@ def test_jobs_beside_each_other(t):
     for network in ("none", "loopback"):
         worker = t.worker(slots=2, name=network)
         one = {"id": f"listen-{network}", "policy": "default", "network": network,
-               "argv": [PYTHON, "-c", LISTEN, str(1.5 * t.scale)]}
+               "argv": [PYTHON, "-c", LISTEN, str(1.5 * t.scale)], "limits": {"wall_ms": int(10000 * t.scale)}}
         worker.submit(one)
         time.sleep(0.5 * t.scale)
         two = worker.do({"id": f"visit-{network}", "policy": "default", "network": network,
