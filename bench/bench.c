@@ -19,6 +19,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/parse.h"
 #include "base/sys.h"
 #include "bench/bench_stats.h"
 #include "executor/engine.h"
@@ -289,6 +290,13 @@ static void remove_state(const struct bench *b)
 		(void)waitpid(pid, NULL, 0);
 }
 
+/* 0, which main() refuses, for what is no number. */
+static unsigned count(const char *text)
+{
+	uint64_t v = 0;
+	return parse_u64(text, &v, NULL) < 0 || v > 1000000 ? 0 : (unsigned)v;
+}
+
 int main(int argc, char **argv)
 {
 	static struct bench b = {.runs = 2000, .slots = 64, .inflight = 4};
@@ -298,11 +306,11 @@ int main(int argc, char **argv)
 		if (strcmp(argv[i], "--json") == 0)
 			b.json = true;
 		else if (strcmp(argv[i], "--runs") == 0 && i + 1 < argc)
-			b.runs = (unsigned)atoi(argv[++i]);
+			b.runs = count(argv[++i]);
 		else if (strcmp(argv[i], "--slots") == 0 && i + 1 < argc)
-			b.slots = (unsigned)atoi(argv[++i]);
+			b.slots = count(argv[++i]);
 		else if (strcmp(argv[i], "--inflight") == 0 && i + 1 < argc)
-			b.inflight = (unsigned)atoi(argv[++i]);
+			b.inflight = count(argv[++i]);
 		else {
 			(void)fprintf(stderr, "petri-bench [--runs 2000] [--slots 64] [--inflight 4] [--json]\n");
 			return 125;

@@ -302,7 +302,7 @@ static void quote(char *out, size_t cap, const char *text)
 {
 	size_t n = 0;
 	for (; *text && n + 2 < cap; text++)
-		out[n++] = *text == '"' || (unsigned char)*text < 0x20 ? '\'' : *text;
+		out[n++] = (char)(*text == '"' || (unsigned char)*text < 0x20 ? '\'' : *text);
 	out[n] = '\0';
 }
 

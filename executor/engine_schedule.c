@@ -34,9 +34,7 @@ static struct seat *find_seat(struct engine *engine, const struct wire_plan *pla
 			return seat;
 		if (seat->state == SEAT_READY && (!other || other->state != SEAT_READY || seat->idle_since_us < other->idle_since_us))
 			other = seat;
-		else if (seat->state == SEAT_STAMPING && !other)
-			other = seat;
-		else if (seat->state == SEAT_NONE && seat->leaf.fd[KNOB_KILL] >= 0 && !other)
+		else if (!other && (seat->state == SEAT_STAMPING || (seat->state == SEAT_NONE && seat->leaf.fd[KNOB_KILL] >= 0)))
 			other = seat;
 	}
 	return other;

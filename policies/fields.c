@@ -9,8 +9,8 @@
 const char *policy_printable(const char *word, char buf[POLICY_WORD_MAX])
 {
 	size_t i = 0;
-	for (; word[i] && i < POLICY_WORD_MAX - 1; i++)
-		buf[i] = word[i] >= 0x20 && word[i] < 0x7f ? word[i] : '?';
+	for (; i < POLICY_WORD_MAX - 1 && word[i]; i++)
+		buf[i] = (char)(word[i] >= 0x20 && word[i] < 0x7f ? word[i] : '?');
 	buf[i] = '\0';
 	return buf;
 }

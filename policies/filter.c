@@ -110,7 +110,7 @@ static int parse_selection(const json_t *entry, const char *field, const char *e
 
 int policy_filter(const json_t *entry, const char *path, bool *ret_applies, struct err *err)
 {
-	struct selection in, out;
+	struct selection in = {0}, out = {0};
 	int r = parse_selection(entry, "includes", path, &in, err);
 	if (r == 0)
 		r = parse_selection(entry, "excludes", path, &out, err);
