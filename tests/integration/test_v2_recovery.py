@@ -4,7 +4,7 @@ import signal
 
 from lib import main
 from test_v2 import JOBS, first_class
-from test_v2_disk import quota_of
+from test_v2_disk import projects
 
 FILL = ["/bin/sh", "-c", "mkdir /work/a && fallocate -l 4M /work/x && exec sleep 600"]
 LIMITS = {"wall_ms": 900000, "cpu_ms": 60000}
@@ -32,29 +32,29 @@ def kill_all(worker):
     worker.process.wait(30)
 
 
-def full_slots(t):
-    return [slot for slot in range(16) if quota_of(t.state, slot)[0] >= 4 << 20]
+def full_projects(t):
+    return [size for size, _ in projects(t.state) if size >= 4 << 20]
 
 
-def busy_worker(t, name, *flags):
-    worker = t.worker(*flags, slots=2, name=name)
-    for i in range(2):
-        worker.submit({"id": f"{name}-{i}", "argv": FILL, "limits": LIMITS})
-    t.eventually(lambda: len(full_slots(t)) == 2, "two jobs fill their disks", 20)
+def busy_worker(t, jobs, *flags):
+    worker = t.worker(*flags, slots=2, name="busy")
+    for i in range(jobs):
+        worker.submit({"id": f"fill-{i}", "argv": FILL, "limits": LIMITS})
+    t.eventually(lambda: len(full_projects(t)) == jobs, "the jobs fill their disks", 20)
     return worker
 
 
 def all_clean(t):
-    return not leaves() and all(quota_of(t.state, slot) == (0, 0) for slot in range(16))
+    return not leaves() and not projects(t.state)
 
 
 def test_kill_9_of_all(t):
     """Jobs die with petri; the next `petri run` clears what is left of the slots."""
     first_class(t)
-    worker = busy_worker(t, "test")
+    worker = busy_worker(t, 2)
     kill_all(worker)
     t.check(leaves(), "the dead left no leaf behind: nothing to recover, so this test shows nothing")
-    t.check(any(quota_of(t.state, slot)[1] for slot in range(16)), "the dead left no files behind")
+    t.check(projects(t.state), "the dead left no files behind")
     run = t.petri.sh("ls -A /work; df --output=used /work | tail -n 1")
     t.equal((run.status, run.out.split()), ("exited", ["0"]), run)
     again = t.worker(slots=2, name="next")
@@ -93,15 +93,15 @@ def nursery_of(worker):
 
 
 def test_kill_9_of_the_nursery(t):
-    """The supervisor replaces it; its slots are swept before they are used, and the jobs run again."""
+    """The supervisor replaces it; its slots are swept before they are used, and the job runs again."""
     first_class(t)
-    worker = busy_worker(t, "test", "--grace", "1s")
+    worker = busy_worker(t, 1, "--grace", "1s", "--lease", "3s")
     before, old = nursery_of(worker), sleepers(worker)
-    t.equal(len(old), 2)
+    t.equal(len(old), 1)
     os.kill(before, signal.SIGKILL)
     # FILL gets as far as sleep only in an empty /work.
-    t.eventually(lambda: len(sleepers(worker) - old) == 2, "both jobs run again, on an empty disk", 30)
-    t.equal(len(full_slots(t)), 2, "their disks")
+    t.eventually(lambda: len(sleepers(worker) - old) == 1, "the job runs again, on an empty disk", 30)
+    t.eventually(lambda: len(full_projects(t)) == 1, "the first run's disk is gone", 10)
     t.check(nursery_of(worker) != before, "the same nursery")
     worker.stop()
     t.eventually(lambda: all_clean(t), "leaves and projects are gone", 10)
