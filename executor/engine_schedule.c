@@ -32,9 +32,10 @@ static struct seat *find_seat(struct engine *engine, const struct wire_plan *pla
 			continue;
 		if (seat->state == SEAT_READY && plan_equal(&seat->plan, plan))
 			return seat;
-		if (seat->state == SEAT_READY && (!other || other->state != SEAT_READY || seat->idle_since_us < other->idle_since_us))
-			other = seat;
-		else if (!other && (seat->state == SEAT_STAMPING || (seat->state == SEAT_NONE && seat->leaf.fd[KNOB_KILL] >= 0)))
+		bool idle = seat->state == SEAT_READY;
+		bool better = idle && (!other || other->state != SEAT_READY || seat->idle_since_us < other->idle_since_us);
+		bool coming = seat->state == SEAT_STAMPING || (seat->state == SEAT_NONE && seat->leaf.fd[KNOB_KILL] >= 0);
+		if (better || (!other && coming))
 			other = seat;
 	}
 	return other;
