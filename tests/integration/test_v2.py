@@ -239,7 +239,7 @@ def test_peak_is_the_jobs_own(t):
         blob = t.petri.call("blob", "put", t.write("program", f.read())).out.strip()
     for mib in (100, 5, 40):
         job_id = f"eat-{mib}"
-        worker.submit({"id": job_id, "argv": ["/bin/sh", "-c", f"/work/eat {mib} && exec sleep {0.4 * SCALE}"],
+        worker.submit({"id": job_id, "argv": ["/bin/sh", "-c", f"/work/eat {mib} && exec sleep 1.5"],
                        "files": {"/work/eat": {"blob": blob, "mode": "0755"}}, "limits": {"wall_ms": int(8000 * SCALE)}})
         t.eventually(lambda: busy_leaf("sleep"), "the job's leaf", 10)
         leaf = busy_leaf("sleep")
@@ -325,9 +325,9 @@ def test_io_buffered_writes(t):
                              *flags, argv=("/bin/sh", "-c", script))
     free = rate()
     t.check(free > 12 * MIB, f"the disk itself is too slow to tell: {free:.0f} bytes a second")
-    for limit in (2 * MIB, 4 * MIB):
-        got = rate("--io", f"wbps={limit}")
-        t.check(limit / 3 <= got <= (1 + TOLERANCE) * limit, f"{got:.0f} a second with a limit of {limit}; without, {free:.0f}")
+    limit = 3 * MIB
+    got = rate("--io", f"wbps={limit}")
+    t.check(limit / 3 <= got <= (1 + TOLERANCE) * limit, f"{got:.0f} a second with a limit of {limit}; without, {free:.0f}")
 
 
 def test_io_synced_writes(t):
