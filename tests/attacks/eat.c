@@ -1,5 +1,6 @@
 /* eat MIB [HOW]: touch MIB mebibytes of anonymous memory (default), System V shared memory ("shm") or a memfd
- * ("memfd"), and say so. "child": a child does it and is killed for it, the parent ends as if nothing had been. */
+ * ("memfd"), and say so; "hold": keep it for two seconds. "child": a child does it and is killed for it, the parent ends as
+ * if nothing had been. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,5 +47,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < bytes; i += 4096)
 		p[i] = 1;
 	puts("eaten");
+	if (strcmp(how, "hold") == 0)
+		sleep(2);
 	return 0;
 }
