@@ -131,18 +131,21 @@ static void seat_maybe_ready(struct seat *seat)
 
 static void take_hello(struct zygote_ref *z, int *fds, size_t nfds)
 {
-	if (nfds < 4 || z->page)
+	if (nfds < 6 || z->page)
 		return;
-	void *page = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fds[0], 0);
+	void *page = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fds[2], 0);
 	if (page == MAP_FAILED)
 		return;
+	z->pidfd = TAKE_FD(fds[0]);
+	z->root = TAKE_FD(fds[1]);
 	z->page = page;
-	z->in = TAKE_FD(fds[1]);
-	z->out = TAKE_FD(fds[2]);
-	z->errs = TAKE_FD(fds[3]);
-	if (nfds > 4)
-		z->listener = TAKE_FD(fds[4]);
+	z->in = TAKE_FD(fds[3]);
+	z->out = TAKE_FD(fds[4]);
+	z->errs = TAKE_FD(fds[5]);
+	if (nfds > 6)
+		z->listener = TAKE_FD(fds[6]);
 	z->seat->got_hello = true;
+	loop_poll(z->loop, &z->pidfd_op, z->pidfd, POLLIN);
 	seat_maybe_ready(z->seat);
 }
 
@@ -281,22 +284,22 @@ static void arm_oom(struct seat *seat)
 
 static void take_ready(struct seat *seat, const struct wire_msg *msg, int *fds, size_t nfds)
 {
-	if (msg->seq != seat->seq || seat->state != SEAT_STAMPING || nfds < 3)
+	if (msg->seq != seat->seq || seat->state != SEAT_STAMPING || nfds < 1)
 		return; /* of a stamp that was overtaken */
-	struct zygote_ref *z = zygote_ref_new(seat, fds[0], fds[1], fds[2]);
+	struct zygote_ref *z = zygote_ref_new(seat, fds[0]);
 	if (!z)
 		return;
-	for (size_t i = 0; i < 3; i++)
-		fds[i] = -1;
+	fds[0] = -1;
+	/* A second one for the same stamp: the room could not be used again, and its zygote never was. */
 	if (seat->zygote)
 		zygote_ref_drop(seat->zygote);
+	seat->got_hello = seat->failed_once = false;
 	seat->zygote = z;
 	seat->got_ready = true;
 	z->control_op.fn = on_control;
 	z->control_op.data = z;
 	z->pidfd_op.fn = on_pidfd;
 	z->pidfd_op.data = z;
-	loop_poll(z->loop, &z->pidfd_op, z->pidfd, POLLIN);
 	arm_oom(seat);
 	on_control(&z->control_op, 0);
 }

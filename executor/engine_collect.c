@@ -226,7 +226,8 @@ void collect_start(struct run *run)
 	}
 	run->open_sock = pair[0];
 	struct wire_msg msg = {.type = WIRE_OPEN, .slot = run->seat->index, .seq = run->seat->seq};
-	int r = fd_send(run->engine->config.nursery, &msg, sizeof(msg), &pair[1], 1);
+	const int fds[2] = {pair[1], run->seat->zygote->root};
+	int r = fd_send(run->engine->config.nursery, &msg, sizeof(msg), fds, 2);
 	(void)close(pair[1]);
 	if (r < 0) {
 		helper_gone(run);

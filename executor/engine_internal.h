@@ -142,7 +142,7 @@ void engine_enqueue(struct engine *engine, struct engine_job *ej);
 void engine_check_seats(struct engine *engine);
 void engine_die(struct engine *engine, const struct err *err);
 /* engine_zygote.c */
-struct zygote_ref *zygote_ref_new(struct seat *seat, int control, int pidfd, int root);
+struct zygote_ref *zygote_ref_new(struct seat *seat, int control);
 void zygote_ref_drop(struct zygote_ref *z);
 /* engine_prepare.c: resolve a job into a run. Return: 0, or 1 with ej->result rejected, or -errno. */
 int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, struct reject *reject, struct err *err);

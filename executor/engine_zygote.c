@@ -7,7 +7,7 @@
 
 #include "base/cleanup.h"
 
-struct zygote_ref *zygote_ref_new(struct seat *seat, int control, int pidfd, int root)
+struct zygote_ref *zygote_ref_new(struct seat *seat, int control)
 {
 	struct zygote_ref *z = calloc(1, sizeof(*z));
 	if (!z)
@@ -15,8 +15,7 @@ struct zygote_ref *zygote_ref_new(struct seat *seat, int control, int pidfd, int
 	z->seat = seat;
 	z->loop = seat->engine->loop;
 	z->control = control;
-	z->pidfd = pidfd;
-	z->root = root;
+	z->pidfd = z->root = -1;
 	z->in = z->out = z->errs = z->listener = -1;
 	return z;
 }

@@ -48,7 +48,7 @@ static int slot_init(void *env, unsigned number, uid_t uid_base, void **ret, str
 	return r;
 }
 
-static int make(void *env, void *slot, const struct wire_plan *plan, int *ret_root, int *ret_usr, unsigned *ret_step,
+static int make(void *env, void *slot, const struct wire_plan *plan, struct nursery_mounts *ret, unsigned *ret_step,
 	struct err *err)
 {
 	static const unsigned steps[] = {STEP_SCRATCH, STEP_LOWER, STEP_OVERLAY};
@@ -59,8 +59,7 @@ static int make(void *env, void *slot, const struct wire_plan *plan, int *ret_ro
 	*ret_step = steps[step];
 	if (r < 0)
 		return r;
-	*ret_root = s->root;
-	*ret_usr = s->usr;
+	*ret = (struct nursery_mounts){.root = s->root, .usr = s->usr, .scratch = s->places, .freed_late = stamp_freed_late(env)};
 	return 0;
 }
 

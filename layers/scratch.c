@@ -25,7 +25,7 @@
 
 /* Inodes that petri's own directories take before the job starts: the tmpfs root, upper, work and what overlay keeps
  * in it (work, work/incompat, work/incompat/volatile, index), /work and /tmp. */
-#define TMPFS_OWN_INODES 10
+#define TMPFS_OWN_INODES 13
 #define QUOTA_OWN_INODES 16 /* until scratch_settle() has counted them */
 #define QUOTA_OWN_BYTES 131072
 
@@ -161,6 +161,12 @@ int scratch_fill(int dirfd, const struct stamp_slot *slot, struct err *err)
 		r = make_owned(dirfd, "u/work", 0755, slot->uid_base + slot->job_uid, err);
 	if (r == 0)
 		r = make_owned(dirfd, "u/tmp", 01777, slot->uid_base, err);
+	if (r == 0)
+		r = make_owned(dirfd, "j", 0755, slot->uid_base, err);
+	if (r == 0)
+		r = make_owned(dirfd, "j/work", 0755, slot->uid_base + slot->job_uid, err);
+	if (r == 0)
+		r = make_owned(dirfd, "j/tmp", 01777, slot->uid_base, err);
 	if (r < 0)
 		return r;
 	/* A layer's own /tmp stays hidden. */

@@ -191,7 +191,7 @@ static int fill_base(const char *base, uid_t owner, struct err *err)
 int stamp_slot_init(struct stamp_env *env, struct stamp_slot *slot, unsigned number, uid_t uid_base, uid_t job_uid,
 	struct err *err)
 {
-	*slot = (struct stamp_slot){.number = number, .generation = (unsigned)now_us(), .uid_base = uid_base, .job_uid = job_uid, .userns_store = -1, .userns_host = -1, .root = -1, .usr = -1, .scratch = -1};
+	*slot = (struct stamp_slot){.number = number, .generation = (unsigned)now_us(), .uid_base = uid_base, .job_uid = job_uid, .userns_store = -1, .userns_host = -1, .root = -1, .usr = -1, .scratch = -1, .places = -1};
 	char name[32];
 	(void)snprintf(name, sizeof(name), "%u", number);
 	int r = scratch_remove_tree(env->slots, name, true, err);
@@ -261,7 +261,9 @@ static int attach_scratch(struct stamp_env *env, struct stamp_slot *slot, const 
 	}
 	(void)snprintf(upper, 64, "s/u");
 	(void)snprintf(work, 64, "s/w");
-	return scratch_fill(slot->scratch, slot, err);
+	/* While it is attached: what is not cannot be cloned. */
+	slot->places = clone_tree(AT_FDCWD, "s", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, err);
+	return slot->places < 0 ? slot->places : scratch_fill(slot->scratch, slot, err);
 }
 
 static int make_usr(struct stamp_env *env, struct stamp_slot *slot, struct err *err)
@@ -356,6 +358,7 @@ void stamp_detach(struct stamp_env *env, struct stamp_slot *slot)
 	(void)env;
 	cleanup_close(&slot->root);
 	cleanup_close(&slot->usr);
+	cleanup_close(&slot->places);
 	cleanup_close(&slot->scratch);
 }
 

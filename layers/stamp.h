@@ -46,6 +46,7 @@ struct stamp_slot {
 	int root;	     /* the job's root (detached mount), -1 when not stamped */
 	int usr;	     /* the read-only /usr mount of a host plan, or -1 */
 	int scratch;	     /* tmpfs: its mount; quota: the generation's directory */
+	int places;	     /* the scratch as a detached mount, for the room; see scratch_fill() */
 	unsigned generation; /* of the quota directory */
 };
 
@@ -70,11 +71,17 @@ int stamp_slot_init(struct stamp_env *env, struct stamp_slot *slot, unsigned num
 	struct err *err);
 
 /*
- * stamp_make - the root for one job: slot->root (and slot->usr). On failure nothing is left attached.
+ * stamp_make - the root for a slot's jobs: slot->root, slot->places (and slot->usr). On failure nothing is left attached.
  * @ret_step: 0 scratch, 1 a lower layer, 2 overlay: what was being done.
  */
 int stamp_make(struct stamp_env *env, struct stamp_slot *slot, const struct stamp_plan *plan, int *ret_step,
 	struct err *err);
+
+/* stamp_freed_late - what is deleted in the scratch stays charged for a while (XFS frees in the background). */
+static inline bool stamp_freed_late(const struct stamp_env *env)
+{
+	return env->scratch == SCRATCH_QUOTA;
+}
 
 /* stamp_resize - other limits for the scratch of a stamped slot. */
 int stamp_resize(struct stamp_env *env, struct stamp_slot *slot, uint64_t bytes, uint64_t inodes, struct err *err);
@@ -102,6 +109,7 @@ int scratch_make_tmpfs(uid_t uid_base, uint64_t bytes, uint64_t inodes, struct e
 int scratch_resize_tmpfs(int mount, uint64_t bytes, uint64_t inodes, struct err *err);
 int scratch_make_quota(int slots, unsigned number, unsigned generation, uint32_t project, uint64_t bytes, uint64_t inodes,
 	struct err *err); /* directory fd */
+/* scratch_fill - in a fresh scratch: u/ and w/, the root's upper and work directories, and j/, in it work/ and tmp/ of the job's own. */
 int scratch_fill(int dirfd, const struct stamp_slot *slot, struct err *err);
 /*
  * scratch_remove_tree - remove name beneath dirfd, whatever its depth, without following links; and what an interrupted

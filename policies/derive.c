@@ -136,7 +136,7 @@ static unsigned answers(const struct policy_program *program, struct knowledge *
 static const char *const launch_calls[] = {"read", "write", "pread64", "recvmsg", "openat", "openat2", "mkdirat",
 	"fchmod", "fchmodat", "close", "close_range", "dup2", "dup3", "fcntl", "prlimit64", "chdir", "fchdir", "execve",
 	"execveat", "lseek", "fstat", "newfstatat", "exit_group", "mmap", "munmap", "clock_gettime", "umask", "setrlimit",
-	"unlinkat", "sendfile", "copy_file_range", "rt_sigaction", "rt_sigprocmask"};
+	"unlinkat", "mkdir", "chmod", "unlink", "rmdir", "sendfile", "copy_file_range", "rt_sigaction", "rt_sigprocmask"};
 
 static unsigned answers_any(const struct policy_program *program, struct knowledge *at, const char *name)
 {
@@ -177,7 +177,7 @@ static bool allows_sockets(const struct policy_program *program, struct knowledg
 static bool allows_launch(const struct policy_program *program, struct knowledge *at)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(launch_calls); i++)
-		if (policy_syscall_number(launch_calls[i]) >= 0 && /* aarch64 has no dup2 */
+		if (policy_syscall_number(launch_calls[i]) >= 0 && /* aarch64 has no dup2, mkdir … */
 			answers_any(program, at, launch_calls[i]) != MAY_ALLOW)
 			return false;
 	return true;

@@ -20,6 +20,8 @@
 #define JOBS_WEIGHT_V2 "25"  /* of 100, against petri's own processes and the rest of the machine */
 #define JOBS_SHARES_V1 "256" /* of 1024 */
 #define EMPTY_WAIT_MS 2000
+#define JOB "job"
+#define ROOM "room"
 
 static const char *const v1_names[V1_MAX] = {
 	[V1_MEMORY] = "memory", [V1_CPU] = "cpu", [V1_PIDS] = "pids", [V1_BLKIO] = "blkio", [V1_CPUSET] = "cpuset"};
@@ -237,22 +239,24 @@ void cgroup_leaf_kill(struct cgroup_tree *tree, unsigned number)
 	_cleanup_close_ int dir = open_dir(tree->unified, name);
 	if (dir < 0)
 		return;
-	(void)fd_put(dir, "cpu.max", "max");
+	(void)fd_put(dir, JOB "/cpu.max", "max");
 	(void)fd_put(dir, "cgroup.kill", "1");
 }
 
 int cgroup_leaf_remove(struct cgroup_tree *tree, unsigned number, struct err *err)
 {
+	static const char *const parts[] = {JOB, ROOM};
 	char name[32];
 	leaf_name(number, name);
-	int dir = open_dir(tree->unified, name);
+	_cleanup_close_ int dir = open_dir(tree->unified, name);
 	if (dir >= 0) {
 		if (!leaf_is_empty(dir)) {
 			cgroup_leaf_kill(tree, number);
 			for (int waited = 0; !leaf_is_empty(dir) && waited < EMPTY_WAIT_MS; waited++)
 				(void)poll(NULL, 0, 1);
 		}
-		(void)close(dir);
+		for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
+			(void)unlinkat(dir, parts[i], AT_REMOVEDIR);
 	}
 	int r = 0;
 	if (unlinkat(tree->unified, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
@@ -362,30 +366,60 @@ static void prepare_leaf(const struct cgroup_tree *tree, const struct cgroup_lea
 	(void)fd_put(leaf->v1[V1_MEMORY], "memory.swappiness", "0");
 }
 
-int cgroup_leaf_make(struct cgroup_tree *tree, unsigned number, struct cgroup_leaf *ret, int ret_fds[KNOB_MAX],
+/*
+ * CLONE_INTO_CGROUP asks the caller for the right to write cgroup.procs of the new group and of the nearest one above both
+ * (cgroups.rst, "Delegation Containment"): the room, which is nobody on this machine, may move what is its own between the two
+ * groups of its slot, and nothing else.
+ */
+static int give_procs(int dir, uid_t owner, struct err *err)
+{
+	return fchownat(dir, "cgroup.procs", owner, owner, AT_SYMLINK_NOFOLLOW) < 0 ? err_set(err, errno, "give cgroup.procs to the room") : 0;
+}
+
+static int make_job(struct cgroup_leaf *leaf, uid_t owner, struct err *err)
+{
+	leaf->dir = make_dir(leaf->slot, JOB, err);
+	return leaf->dir < 0 ? leaf->dir : give_procs(leaf->dir, owner, err);
+}
+
+static int make_slot(struct cgroup_tree *tree, const char *name, struct cgroup_leaf *leaf, uid_t owner, struct err *err)
+{
+	leaf->slot = make_dir(tree->unified, name, err);
+	if (leaf->slot < 0)
+		return leaf->slot;
+	if (tree->driver == POOL_DRIVER_V2)
+		enable_controllers(leaf->slot);
+	int r = give_procs(leaf->slot, owner, err);
+	if (r == 0)
+		r = leaf->room = make_dir(leaf->slot, ROOM, err);
+	return r < 0 ? r : make_job(leaf, owner, err);
+}
+
+static int make_v1_leaf(struct cgroup_tree *tree, enum v1_controller c, const char *name, struct cgroup_leaf *leaf, struct err *err)
+{
+	if (tree->v1[c] < 0)
+		return 0;
+	int r = leaf->v1[c] = make_dir(tree->v1[c], name, err);
+	if (r >= 0 && c == V1_CPUSET)
+		r = inherit_cpuset(tree->v1[c], leaf->v1[c], err);
+	if (r < 0)
+		return r;
+	leaf->procs[c] = openat(leaf->v1[c], "cgroup.procs", O_WRONLY | O_CLOEXEC);
+	return leaf->procs[c] < 0 ? err_set(err, errno, "open cgroup.procs of %s", v1_names[c]) : 0;
+}
+
+int cgroup_leaf_make(struct cgroup_tree *tree, unsigned number, uid_t owner, struct cgroup_leaf *ret, int ret_fds[KNOB_MAX],
 	uint32_t *ret_knobs, struct err *err)
 {
 	char name[32];
 	leaf_name(number, name);
-	struct cgroup_leaf leaf = {.dir = -1};
-	for (size_t i = 0; i < V1_MAX; i++)
-		leaf.v1[i] = leaf.procs[i] = -1;
+	struct cgroup_leaf leaf = CGROUP_LEAF_NONE;
 	int r = cgroup_leaf_remove(tree, number, err);
 	if (r < 0)
 		return r;
-	r = leaf.dir = make_dir(tree->unified, name, err);
-	for (size_t i = 0; r >= 0 && i < V1_MAX; i++) {
-		if (tree->v1[i] < 0)
-			continue;
-		r = leaf.v1[i] = make_dir(tree->v1[i], name, err);
-		if (r >= 0 && i == V1_CPUSET)
-			r = inherit_cpuset(tree->v1[i], leaf.v1[i], err);
-		if (r >= 0) {
-			leaf.procs[i] = openat(leaf.v1[i], "cgroup.procs", O_WRONLY | O_CLOEXEC);
-			if (leaf.procs[i] < 0)
-				r = err_set(err, errno, "open cgroup.procs of %s", v1_names[i]);
-		}
-	}
+	r = make_slot(tree, name, &leaf, owner, err);
+	for (size_t i = 0; r >= 0 && i < V1_MAX; i++)
+		r = make_v1_leaf(tree, i, name, &leaf, err);
 	if (r < 0) {
 		cgroup_leaf_close(&leaf);
 		return err_wrap(err, "leaf %s", name);
@@ -415,9 +449,9 @@ int cgroup_leaf_attach_v1(const struct cgroup_leaf *leaf, pid_t pid, struct err 
 
 int cgroup_leaf_attach_unified(const struct cgroup_leaf *leaf, pid_t pid, struct err *err)
 {
-	_cleanup_close_ int procs = openat(leaf->dir, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+	_cleanup_close_ int procs = openat(leaf->room, "cgroup.procs", O_WRONLY | O_CLOEXEC);
 	int r = procs < 0 ? -errno : put_pid(procs, pid);
-	return r < 0 ? err_set(err, r, "attach to the leaf") : 0;
+	return r < 0 ? err_set(err, r, "attach to the slot") : 0;
 }
 
 static int renew_pids(struct cgroup_tree *tree, const char *name, struct cgroup_leaf *leaf, pid_t keeper, struct err *err)
@@ -439,21 +473,23 @@ static int renew_pids(struct cgroup_tree *tree, const char *name, struct cgroup_
 	return r < 0 ? err_set(err, r, "move the keeper back") : 0;
 }
 
-int cgroup_leaf_renew(struct cgroup_tree *tree, unsigned number, struct cgroup_leaf *leaf, pid_t keeper,
+int cgroup_leaf_renew(struct cgroup_tree *tree, unsigned number, uid_t owner, struct cgroup_leaf *leaf, pid_t keeper,
 	int ret_fds[KNOB_MAX], uint32_t *ret_knobs, struct err *err)
 {
 	char name[32];
 	leaf_name(number, name);
 	cleanup_close(&leaf->dir);
-	if (unlinkat(tree->unified, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-		return err_set(err, errno, "remove cgroup %s", name);
-	int r = leaf->dir = make_dir(tree->unified, name, err);
-	if (r >= 0)
+	if (unlinkat(leaf->slot, JOB, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		return err_set(err, errno, "remove cgroup %s/" JOB, name);
+	int r = make_job(leaf, owner, err);
+	if (r == 0 && tree->driver == POOL_DRIVER_HYBRID)
 		r = renew_pids(tree, name, leaf, keeper, err);
 	if (r >= 0 && leaf->v1[V1_CPUSET] >= 0)
 		r = inherit_cpuset(tree->v1[V1_CPUSET], leaf->v1[V1_CPUSET], err);
 	if (r < 0)
 		return r;
+	if (tree->driver == POOL_DRIVER_V2)
+		prepare_leaf(tree, leaf);
 	*ret_knobs = open_knobs(tree, leaf, ret_fds);
 	return 0;
 }
@@ -461,6 +497,8 @@ int cgroup_leaf_renew(struct cgroup_tree *tree, unsigned number, struct cgroup_l
 void cgroup_leaf_close(struct cgroup_leaf *leaf)
 {
 	cleanup_close(&leaf->dir);
+	cleanup_close(&leaf->room);
+	cleanup_close(&leaf->slot);
 	fd_close_many(leaf->v1, V1_MAX);
 	fd_close_many(leaf->procs, V1_MAX);
 }

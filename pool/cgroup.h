@@ -34,10 +34,21 @@ struct cgroup_tree {
 };
 
 struct cgroup_leaf {
-	int dir;	   /* the leaf in the v2 tree: for CLONE_INTO_CGROUP */
+	int slot;	   /* slot-N in the v2 tree: holds the two below, and no process */
+	int room;	   /* slot-N/room: for the room, which the job's limits do not touch there */
+	int dir;	   /* slot-N/job, the leaf: for CLONE_INTO_CGROUP */
 	int v1[V1_MAX];	   /* its directories in the v1 hierarchies */
 	int procs[V1_MAX]; /* their cgroup.procs, kept open for attaching */
 };
+#define CGROUP_LEAF_NONE \
+	(struct cgroup_leaf) \
+	{ \
+		.slot = -1, .room = -1, .dir = -1, .v1 = {-1, -1, -1, -1, -1}, .procs = { -1, \
+			-1, \
+			-1, \
+			-1, \
+			-1 } \
+	}
 
 /*
  * cgroup_tree_open - find the mounts in /proc/self/mountinfo, choose the driver by what is there, and make petri's
@@ -49,20 +60,22 @@ int cgroup_tree_open(struct cgroup_tree *tree, bool readonly, struct err *err);
 void cgroup_tree_close(struct cgroup_tree *tree, bool remove);
 
 /*
- * cgroup_leaf_make - make leaf `slot-NUMBER` (a left-over one is killed and removed first).
+ * cgroup_leaf_make - make leaf `slot-NUMBER` (a left-over one is killed and removed first). @owner: host uid of the slot's root,
+ * who may then move processes from the slot's room into the leaf.
  * @ret_fds, @ret_knobs: the worker's knobs in the order of the bits; the caller owns the fds.
  */
-int cgroup_leaf_make(struct cgroup_tree *tree, unsigned number, struct cgroup_leaf *ret, int ret_fds[KNOB_MAX],
+int cgroup_leaf_make(struct cgroup_tree *tree, unsigned number, uid_t owner, struct cgroup_leaf *ret, int ret_fds[KNOB_MAX],
 	uint32_t *ret_knobs, struct err *err);
 /*
- * cgroup_leaf_renew - hybrid: replace those groups of a leaf whose counters cannot be set back (the v2 one, pids) and
- * restore the CPU set, while the keeper stays in the others. Fds as for cgroup_leaf_make().
+ * cgroup_leaf_renew - replace those groups of an empty leaf whose counters cannot be set back: on v2 the leaf, while the room stays
+ * beside it; on hybrid hosts the one in the v2 tree and pids, and the CPU set is restored, while the keeper stays in the others.
+ * Fds as for cgroup_leaf_make().
  */
-int cgroup_leaf_renew(struct cgroup_tree *tree, unsigned number, struct cgroup_leaf *leaf, pid_t keeper,
+int cgroup_leaf_renew(struct cgroup_tree *tree, unsigned number, uid_t owner, struct cgroup_leaf *leaf, pid_t keeper,
 	int ret_fds[KNOB_MAX], uint32_t *ret_knobs, struct err *err);
 /* cgroup_leaf_attach_v1 - move a process into all v1 leaves: a grace period each. */
 int cgroup_leaf_attach_v1(const struct cgroup_leaf *leaf, pid_t pid, struct err *err);
-/* cgroup_leaf_attach_unified - move a process into the v2 leaf, where it could not be born there. */
+/* cgroup_leaf_attach_unified - move a room into its group of the v2 tree, where it could not be born there. */
 int cgroup_leaf_attach_unified(const struct cgroup_leaf *leaf, pid_t pid, struct err *err);
 void cgroup_leaf_close(struct cgroup_leaf *leaf);
 /* cgroup_leaf_remove - kill what is in slot-NUMBER, wait up to 2 s for it to be empty, and remove it everywhere.

@@ -1,7 +1,8 @@
 /*
  * The fixed filter that lies beneath every policy, whatever BPF the policy brings: no foreign system call ABIs, no
  * io_uring, no keyrings, no bpf, no clone3 (whose flags no filter can see), and without a network namespace of the job's
- * own no way to a socket but nameless connected pairs, which runtimes need for themselves. Runs in the zygote's init before it forks; async-signal-safe.
+ * own no way to a socket but nameless connected pairs, which runtimes need for themselves. Installed in the room, before the policy's; what the
+ * room and its zygotes need beyond it passes by the gate (pool/gate.h). Async-signal-safe.
  *
  * Beneath a policy with a listener a refused call answers SECCOMP_RET_USER_NOTIF although this filter has no listener: the
  * kernel then fails it with ENOSYS (seccomp_do_user_notification(), kernel/seccomp.c). RET_ERRNO would do the same, but takes
@@ -21,6 +22,7 @@
 
 #include "base/cleanup.h"
 #include "base/sys.h"
+#include "pool/gate.h"
 
 #if defined(__x86_64__)
 #define NATIVE_ARCH AUDIT_ARCH_X86_64
@@ -82,8 +84,9 @@ unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets, bool
 
 int floor_install(bool sockets, bool listener)
 {
-	struct sock_filter insns[64];
+	struct sock_filter insns[128];
 	struct sock_fprog program = {.filter = insns};
-	program.len = (unsigned short)floor_build(insns, ARRAY_SIZE(insns), sockets, listener);
+	unsigned n = gate_build(insns, ARRAY_SIZE(insns), gate_key());
+	program.len = (unsigned short)(n + floor_build(insns + n, ARRAY_SIZE(insns) - n, sockets, listener));
 	return sys_seccomp(SECCOMP_SET_MODE_FILTER, 0, &program);
 }

@@ -19,7 +19,7 @@
 
 struct keeper_page {
 	_Atomic uint32_t request, reply; /* counters: the n-th request is answered by the n-th reply */
-	struct zygote_spec spec;	 /* fd numbers are good on both sides: the table is shared */
+	struct room_spec spec;		 /* fd numbers are good on both sides: the table is shared */
 	pid_t pid, parent;
 	int pidfd;
 };
@@ -52,7 +52,7 @@ _Noreturn static void keep(struct keeper_page *page, int net)
 		}
 		seen = now;
 		page->pidfd = -1;
-		page->pid = zygote_clone(&page->spec, &page->pidfd);
+		page->pid = room_clone(&page->spec, &page->pidfd);
 		atomic_store(&page->reply, now);
 		wake(&page->reply);
 	}
@@ -79,7 +79,7 @@ int keeper_start(struct keeper *keeper, int net)
 	return 0;
 }
 
-pid_t keeper_clone(struct keeper *keeper, const struct zygote_spec *spec, int *ret_pidfd)
+pid_t keeper_clone(struct keeper *keeper, const struct room_spec *spec, int *ret_pidfd)
 {
 	struct keeper_page *page = keeper->page;
 	if (keeper->pid <= 0)

@@ -28,6 +28,9 @@ static char datagram[sizeof(struct dispatch) + DISPATCH_INLINE_MAX];
 static char *vector[DISPATCH_WORDS_MAX + 2];
 static char copy_buffer[COPY_CHUNK];
 
+static void *mapped; /* the strings of the last job that had many */
+static size_t mapped_len;
+
 struct failure {
 	unsigned step;
 	int error;
@@ -285,6 +288,8 @@ static int receive(struct dispatch *d, char **ret_strings, int *fds, size_t *nfd
 	void *map = mmap(NULL, d->strings_len, PROT_READ, MAP_PRIVATE, fds[0], 0);
 	if (map == MAP_FAILED)
 		return fail(f, STEP_DISPATCH, errno, 4);
+	mapped = map;
+	mapped_len = d->strings_len;
 	*ret_strings = map;
 	return 0;
 }
@@ -315,6 +320,14 @@ static int launch(struct zygote_page *page, int (*lock)(void *ctx), void *lock_c
 	if (r < 0)
 		return fail(f, STEP_FILTER, r, 0);
 	return fail(f, STEP_EXEC, exec_in_path(&words, page), 0);
+}
+
+void launch_forget(void)
+{
+	/* The child mapped them into the memory that it shared with the room, and its exec only left that. */
+	if (mapped)
+		(void)munmap(mapped, mapped_len);
+	mapped = NULL;
 }
 
 void launch_job(struct zygote_page *page, int (*lock)(void *ctx), void *lock_ctx)

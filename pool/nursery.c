@@ -63,8 +63,8 @@ static void handle(struct nursery *n, const struct wire_msg *msg, const int *fds
 		slot_resize(n, s, msg->seq, &msg->plan);
 		break;
 	case WIRE_OPEN:
-		if (nfds > 0)
-			slot_serve_open(n, s, fds[0]);
+		if (nfds > 1)
+			slot_serve_open(n, s, fds[0], fds[1]);
 		break;
 	case WIRE_RETIRE:
 		slot_kill(n, s);
@@ -104,7 +104,7 @@ static void reap(struct nursery *n)
 				n->slots[i].keeper.pid = -1; /* replaced when it is next needed */
 			if (n->slots[i].opener == pid)
 				n->slots[i].opener = 0;
-			if (n->slots[i].init == pid || n->slots[i].helper == pid) {
+			if (n->slots[i].room == pid || n->slots[i].helper == pid) {
 				slot_reaped(n, &n->slots[i], pid, status);
 				break;
 			}
@@ -115,7 +115,7 @@ static void reap(struct nursery *n)
 static bool all_dead(const struct nursery *n)
 {
 	for (unsigned i = 0; i < n->nslots; i++)
-		if (n->slots[i].init > 0 || n->slots[i].helper > 0)
+		if (n->slots[i].room > 0 || n->slots[i].helper > 0)
 			return false;
 	return true;
 }

@@ -12,14 +12,20 @@
 #include "base/err.h"
 #include "pool/wire.h"
 
+struct nursery_mounts { /* detached, and the stamper's */
+	int root;
+	int usr;     /* or -1 */
+	int scratch; /* u/: the root's upper directory; j/: places of the jobs' own, work/ and tmp/ */
+	bool freed_late;
+};
+
 /* What the pool needs of the layers. All run in the nursery; `slot` is the stamper's own per-slot state. */
 struct nursery_stamper {
 	void *env;
 	/* Prepare slot number `number`; *ret is its state. */
 	int (*slot_init)(void *env, unsigned number, uid_t uid_base, void **ret, struct err *err);
-	/* Make the root: *ret_root and *ret_usr (or -1) stay the stamper's. *ret_step: enum pool_step. */
-	int (*make)(void *env, void *slot, const struct wire_plan *plan, int *ret_root, int *ret_usr, unsigned *ret_step,
-		struct err *err);
+	/* Make the root. *ret_step: enum pool_step. */
+	int (*make)(void *env, void *slot, const struct wire_plan *plan, struct nursery_mounts *ret, unsigned *ret_step, struct err *err);
 	int (*resize)(void *env, void *slot, uint64_t bytes, uint64_t inodes, struct err *err);
 	/* True when letting go may take more than about 100 µs. */
 	bool (*slow_to_clean)(void *env, void *slot);

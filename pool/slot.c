@@ -1,8 +1,10 @@
 /*
  * Slots; petri-nursery.
  *
- *   EMPTY ──STAMP──▶ ZYGOTE ──its init is reaped──▶ ENDED ──STAMP──▶ [CLEANING ──▶] EMPTY …
- *                       └──STAMP (killed first)──▶ DYING ──reaped──▶ [CLEANING ──▶] EMPTY …
+ *   EMPTY ──STAMP──▶ ROOM ──STAMP for the same plan──▶ ROOM: it makes the next zygote
+ *                     ├──STAMP for another (killed first)──▶ DYING ──reaped──▶ [CLEANING ──▶] EMPTY …
+ *                     ├──it ends: touched──▶ the same, and the last STAMP is made again
+ *                     └──it ends otherwise──▶ ENDED ──STAMP──▶ [CLEANING ──▶] EMPTY …
  *
  * Slot numbers are host-wide: each is taken with an OFD lock, and leaf name, uid range and project id derive from it.
  */
@@ -18,6 +20,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -26,8 +29,8 @@
 #include "base/sys.h"
 #include "pool/zygote.h"
 
-#define STALE_CACHE_BYTES (512u << 10)
-#define SLOW_CACHE_BYTES (8u << 20) /* reclaiming more than this is a helper's work */
+#define STALE_CACHE_BYTES (512u << 10) /* above what cannot be reclaimed */
+#define SLOW_CACHE_BYTES (8u << 20)    /* reclaiming more than this is a helper's work */
 
 static void tell(struct nursery *n, struct slot *s, unsigned type, unsigned step, int error, int *fds, size_t nfds)
 {
@@ -76,19 +79,30 @@ static int place_keeper(struct nursery *n, struct slot *s, struct err *err)
 	return r;
 }
 
+static uid_t root_of(const struct slot *s)
+{
+	return POOL_UID_BASE + s->number * POOL_UID_COUNT;
+}
+
+/* Replace what cannot be set back; on hybrid hosts the keeper must be there, and the room must not, since it sits in the same groups. */
+static int renew_leaf(struct nursery *n, struct slot *s, int fds[KNOB_MAX], uint32_t *knobs, struct err *err)
+{
+	return cgroup_leaf_renew(n->tree, s->number, root_of(s), &s->leaf, s->keeper.pid, fds, knobs, err);
+}
+
 /* The slot's first leaf, or one in the place of a leaf that holds what cannot be set back. */
 static int make_leaf(struct nursery *n, struct slot *s, struct err *err)
 {
 	int fds[KNOB_MAX];
 	uint32_t knobs = 0;
-	bool renew = s->leaf.dir >= 0 && s->keeper.pid > 0;
+	bool renew = s->leaf.dir >= 0 && (!hybrid(n) || s->keeper.pid > 0);
 	int r;
 	if (renew) {
-		r = cgroup_leaf_renew(n->tree, s->number, &s->leaf, s->keeper.pid, fds, &knobs, err);
+		r = renew_leaf(n, s, fds, &knobs, err);
 	} else {
 		keeper_stop(&s->keeper);
 		cgroup_leaf_close(&s->leaf);
-		r = cgroup_leaf_make(n->tree, s->number, &s->leaf, fds, &knobs, err);
+		r = cgroup_leaf_make(n->tree, s->number, root_of(s), &s->leaf, fds, &knobs, err);
 	}
 	if (r < 0) {
 		give_leaf_up(s);
@@ -100,7 +114,7 @@ static int make_leaf(struct nursery *n, struct slot *s, struct err *err)
 		return r;
 	}
 	size_t nfds = (size_t)__builtin_popcount(knobs);
-	struct wire_msg msg = {.type = WIRE_LEAF, .slot = s->index, .leaf = {.knobs = knobs, .number = s->number, .uid_base = POOL_UID_BASE + s->number * POOL_UID_COUNT}};
+	struct wire_msg msg = {.type = WIRE_LEAF, .slot = s->index, .leaf = {.knobs = knobs, .number = s->number, .uid_base = root_of(s)}};
 	r = fd_send(n->config->worker, &msg, sizeof(msg), fds, nfds);
 	if (knobs & (1u << KNOB_MEMORY_PEAK)) {
 		int peak = fds[__builtin_popcount(knobs & ((1u << KNOB_MEMORY_PEAK) - 1))];
@@ -108,6 +122,7 @@ static int make_leaf(struct nursery *n, struct slot *s, struct err *err)
 	}
 	fd_close_many(fds, nfds);
 	s->used = false;
+	s->cache_floor = 0;
 	/* A worker that is gone has no use for the leaf; its socket's end is what ends the nursery. */
 	return r < 0 && r != -EPIPE && r != -ECONNRESET ? err_set(err, r, "send a leaf to the worker") : 0;
 }
@@ -137,9 +152,7 @@ static int make_net(struct nursery *n, struct slot *s, struct err *err)
 int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct err *err)
 {
 	struct slot *s = &n->slots[index];
-	*s = (struct slot){.index = index, .lock = -1, .init_pidfd = -1, .mount_ns = -1, .net = -1, .root = -1, .leaf = {.dir = -1}};
-	for (size_t i = 0; i < V1_MAX; i++)
-		s->leaf.v1[i] = s->leaf.procs[i] = -1;
+	*s = (struct slot){.index = index, .lock = -1, .room_pidfd = -1, .requests = -1, .net = -1, .leaf = CGROUP_LEAF_NONE};
 	unsigned number = first_number;
 	for (; number < POOL_NUMBERS_MAX; number++) {
 		s->lock = take_number(n, number);
@@ -155,7 +168,7 @@ int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct e
 	int r = cgroup_leaf_remove(n->tree, number, err);
 	if (r < 0)
 		return err_wrap(err, "slot %u", number);
-	r = n->stamper->slot_init(n->stamper->env, number, POOL_UID_BASE + number * POOL_UID_COUNT, &s->stamp, err);
+	r = n->stamper->slot_init(n->stamper->env, number, root_of(s), &s->stamp, err);
 	if (r == 0)
 		r = make_net(n, s, err);
 	if (r == 0)
@@ -185,7 +198,7 @@ void slot_sweep(struct nursery *n)
 	}
 }
 
-/* ---- making a zygote ---- */
+/* ---- making a room ---- */
 static int write_map(pid_t pid, const char *which, uid_t base)
 {
 	char path[48], line[48];
@@ -196,83 +209,95 @@ static int write_map(pid_t pid, const char *which, uid_t base)
 
 static int introduce(struct nursery *n, struct slot *s, unsigned *step, struct err *err)
 {
-	uid_t base = POOL_UID_BASE + s->number * POOL_UID_COUNT;
 	*step = STEP_IDS;
-	int r = write_map(s->init, "uid_map", base);
+	int r = write_map(s->room, "uid_map", root_of(s));
 	if (r == 0)
-		r = write_map(s->init, "gid_map", base);
+		r = write_map(s->room, "gid_map", root_of(s));
 	if (r < 0)
 		return err_set(err, r, "map the ids of slot %u", s->number);
-	/* The first to go when the leaf, or the machine, runs out of memory. From outside: the init is not dumpable, and its own
-	 * file is root's. */
+	/* The first to go when the leaf, or the machine, runs out of memory, and so is what it makes. From outside: it is not dumpable,
+	 * and its own file is root's. */
 	char path[48];
-	(void)snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", s->init);
+	(void)snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", s->room);
 	(void)fd_put(AT_FDCWD, path, "1000");
 	*step = STEP_ATTACH;
-	r = n->attach_unified ? cgroup_leaf_attach_unified(&s->leaf, s->init, err) : 0;
-	if (r < 0)
-		return r;
-	(void)snprintf(path, sizeof(path), "/proc/%d/ns/mnt", s->init);
-	s->mount_ns = open(path, O_RDONLY | O_CLOEXEC);
-	return 0;
+	return n->attach_unified ? cgroup_leaf_attach_unified(&s->leaf, s->room, err) : 0;
 }
 
-/* The zygote is born in the slot's network namespace: it could not enter it, which belongs to the machine's root. */
-static pid_t clone_in_net(struct nursery *n, struct slot *s, const struct zygote_spec *spec)
+/* The room is born in the slot's network namespace: it could not enter it, which belongs to the machine's root. */
+static pid_t clone_in_net(struct nursery *n, struct slot *s, const struct room_spec *spec)
 {
 	if (setns(s->net, CLONE_NEWNET) < 0)
 		return -errno;
-	pid_t pid = zygote_clone(spec, &s->init_pidfd);
+	pid_t pid = room_clone(spec, &s->room_pidfd);
 	if (setns(n->home_net, CLONE_NEWNET) < 0)
 		log_write(LOG_ERROR_, "nursery: cannot return to its network namespace: errno=%d", errno);
 	return pid;
 }
 
-static int make_zygote(struct nursery *n, struct slot *s, unsigned *step, struct err *err)
+static int clone_room(struct nursery *n, struct slot *s, const struct room_spec *spec, struct err *err)
+{
+	s->room = hybrid(n) ? keeper_clone(&s->keeper, spec, &s->room_pidfd) : clone_in_net(n, s, spec);
+	if (s->room > 0)
+		return 0;
+	if (hybrid(n))
+		keeper_stop(&s->keeper); /* the next try starts another */
+	int r = err_set(err, s->room, "clone the room");
+	s->room = 0;
+	return r;
+}
+
+static int make_room(struct nursery *n, struct slot *s, unsigned *step, struct err *err)
 {
 	const struct policy_slot *policy = &n->policies[s->plan.policy];
-	int usr = -1, control[2], go[2];
+	struct nursery_mounts mounts = {.root = -1, .usr = -1, .scratch = -1};
+	int requests[2], go[2];
 	*step = STEP_SCRATCH;
-	int r = n->stamper->make(n->stamper->env, s->stamp, &s->plan, &s->root, &usr, step, err);
+	int r = n->stamper->make(n->stamper->env, s->stamp, &s->plan, &mounts, step, err);
 	if (r < 0)
 		return r;
 	*step = STEP_CLONE;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) < 0)
-		return err_set(err, errno, "make a control socket");
-	_cleanup_close_ int mine = control[0];
-	int theirs = control[1];
-	if (pipe2(go, O_CLOEXEC) < 0) {
-		r = err_set(err, errno, "make a pipe");
-		(void)close(theirs);
-		return r;
-	}
-	struct zygote_spec spec = {.leaf = n->attach_unified ? -1 : s->leaf.dir, .control = theirs, .go = go[0], .root = s->root, .usr = usr, .network = s->plan.network, .filter = policy->fd, .filter_len = policy->len, .listener = policy->listener, .early = policy->early};
-	s->init = hybrid(n) ? keeper_clone(&s->keeper, &spec, &s->init_pidfd) : clone_in_net(n, s, &spec);
-	(void)close(go[0]);
-	(void)close(theirs);
-	if (s->init < 0) {
-		if (hybrid(n))
-			keeper_stop(&s->keeper); /* the next try starts another */
-		r = err_set(err, s->init, "clone the zygote");
-		s->init = 0;
-		(void)close(go[1]);
-		return r;
-	}
-	s->state = SLOT_ZYGOTE;
-	s->used = true;
-	r = introduce(n, s, step, err);
-	if (r == 0 && write(go[1], "g", 1) != 1) {
-		r = err_set(err, errno, "start the zygote");
-		/* Dead before it could begin: born into a group whose kill count differs from that of the nursery's own group,
-		 * see leaf_kill(). Leaves are new whenever they were killed, so it is our own group that was killed once. */
-		n->attach_unified |= r == -EPIPE;
-	}
-	(void)close(go[1]);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, requests) < 0)
+		return err_set(err, errno, "make a socket");
+	_cleanup_close_ int theirs = requests[1];
+	cleanup_close(&s->requests);
+	s->requests = requests[0];
+	if (pipe2(go, O_CLOEXEC) < 0)
+		return err_set(err, errno, "make a pipe");
+	_cleanup_close_ int wait = go[0], start = go[1];
+	const struct room_spec spec = {.group = n->attach_unified ? -1 : s->leaf.room, .requests = theirs, .go = wait, .root = mounts.root, .usr = mounts.usr, .scratch = mounts.scratch, .network = s->plan.network, .filter = policy->fd, .filter_len = policy->len, .listener = policy->listener, .early = policy->early, .lazy_scratch = mounts.freed_late};
+	r = clone_room(n, s, &spec, err);
 	if (r < 0)
 		return r;
-	int fds[3] = {mine, s->init_pidfd, s->root};
-	tell(n, s, WIRE_READY, 0, 0, fds, 3);
-	return 0;
+	s->state = SLOT_ROOM;
+	s->made_for = s->plan;
+	r = introduce(n, s, step, err);
+	cleanup_close(&wait);
+	if (r == 0 && write(start, "g", 1) != 1) {
+		r = err_set(err, errno, "start the room");
+		/* Dead before it could begin: born into a group whose kill count differs from that of the nursery's own group,
+		 * see leaf_kill(). Groups of rooms are new, so it is our own group that was killed once. */
+		n->attach_unified |= r == -EPIPE;
+	}
+	return r;
+}
+
+/* Ask the room for the next zygote, which introduces itself to the worker. */
+static int make_zygote(struct nursery *n, struct slot *s, unsigned *step, struct err *err)
+{
+	int control[2];
+	*step = STEP_CLONE;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) < 0)
+		return err_set(err, errno, "make a control socket");
+	const struct room_request request = {.network = s->plan.network};
+	int fds[2] = {control[1], s->leaf.dir};
+	int r = fd_send(s->requests, &request, sizeof(request), fds, 2);
+	(void)close(control[1]);
+	s->used = true;
+	if (r == 0)
+		tell(n, s, WIRE_READY, 0, 0, &control[0], 1);
+	(void)close(control[0]);
+	return r < 0 ? err_set(err, r, "ask the room for a zygote") : 0;
 }
 
 static int check_plan(const struct nursery *n, const struct wire_plan *p, struct err *err)
@@ -290,6 +315,21 @@ static int check_plan(const struct nursery *n, const struct wire_plan *p, struct
 
 static void clean(struct nursery *n, struct slot *s);
 
+static bool leaf_is_worn(const struct nursery *n, const struct slot *s)
+{
+	return s->leaf.dir < 0 || (s->used && !n->peak_resets) || s->plan.fresh_leaf;
+}
+
+static void give_up(struct nursery *n, struct slot *s, unsigned step, int error, const struct err *err)
+{
+	log_write(LOG_WARN_, "nursery: slot=%u step=\"%s\" error=\"%s\"", s->number, pool_step_name(step), err_msg(err));
+	tell(n, s, WIRE_FAILED, step, error, NULL, 0);
+	if (s->room > 0)
+		slot_kill(n, s);
+	else
+		s->state = SLOT_ENDED;
+}
+
 static void advance(struct nursery *n, struct slot *s)
 {
 	if (s->state != SLOT_EMPTY || !s->pending)
@@ -298,22 +338,18 @@ static void advance(struct nursery *n, struct slot *s)
 	unsigned step = STEP_PLAN;
 	s->pending = false;
 	int r = check_plan(n, &s->plan, &err);
-	if (r == 0 && (s->leaf.dir < 0 || (s->used && !n->peak_resets) || s->plan.fresh_leaf)) {
+	if (r == 0 && leaf_is_worn(n, s)) {
 		step = STEP_LEAF;
 		r = make_leaf(n, s, &err);
 	}
 	if (r == 0)
 		r = place_keeper(n, s, &err);
 	if (r == 0)
-		r = make_zygote(n, s, &step, &err);
+		r = make_room(n, s, &step, &err);
 	if (r == 0)
-		return;
-	log_write(LOG_WARN_, "nursery: slot=%u step=\"%s\" error=\"%s\"", s->number, pool_step_name(step), err_msg(&err));
-	tell(n, s, WIRE_FAILED, step, r, NULL, 0);
-	if (s->init > 0)
-		slot_kill(n, s);
-	else
-		s->state = SLOT_ENDED;
+		r = make_zygote(n, s, &step, &err);
+	if (r < 0)
+		give_up(n, s, step, r, &err);
 }
 
 /* ---- from one job to the next ---- */
@@ -331,11 +367,12 @@ static void drop_cache(struct slot *s)
 	/* What the job read first stays charged to its leaf, and would be part of the next job's peak. */
 	uint64_t now = charged(s);
 	int v1 = s->leaf.v1[V1_MEMORY];
-	if (now < STALE_CACHE_BYTES)
+	if (now < s->cache_floor + STALE_CACHE_BYTES)
 		return;
 	char text[32];
 	(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)now);
 	(void)fd_put(v1 >= 0 ? v1 : s->leaf.dir, v1 >= 0 ? "memory.force_empty" : "memory.reclaim", v1 >= 0 ? "0" : text);
+	s->cache_floor = charged(s); /* page tables, stacks, and what the kernel charges ahead: not to be tried each time */
 }
 
 static void become_empty(struct nursery *n, struct slot *s)
@@ -353,9 +390,9 @@ static void let_go_of_others(struct nursery *n, const struct slot *mine)
 		if (s == mine)
 			continue;
 		n->stamper->detach(n->stamper->env, s->stamp);
-		cleanup_close(&s->mount_ns);
+		cleanup_close(&s->requests);
 		cleanup_close(&s->lock);
-		cleanup_close(&s->init_pidfd);
+		cleanup_close(&s->room_pidfd);
 		cgroup_leaf_close(&s->leaf);
 	}
 	(void)close(n->config->worker);
@@ -377,8 +414,6 @@ static void clean(struct nursery *n, struct slot *s)
 			if (getppid() != parent)
 				_exit(1);
 			let_go_of_others(n, s);
-			int mount_ns = s->mount_ns;
-			cleanup_close(&mount_ns);
 			n->stamper->detach(n->stamper->env, s->stamp);
 			int r = n->stamper->clean(n->stamper->env, s->stamp, &err);
 			if (r == 0)
@@ -388,9 +423,8 @@ static void clean(struct nursery *n, struct slot *s)
 			_exit(r == 0 ? 0 : 1);
 		}
 	}
-	cleanup_close(&s->mount_ns);
+	cleanup_close(&s->requests);
 	n->stamper->detach(n->stamper->env, s->stamp);
-	s->root = -1;
 	if (slow && helper > 0) {
 		s->helper = helper;
 		s->state = SLOT_CLEANING;
@@ -404,11 +438,46 @@ static void clean(struct nursery *n, struct slot *s)
 
 void slot_kill(struct nursery *n, struct slot *s)
 {
-	if (s->state != SLOT_ZYGOTE)
+	(void)n;
+	if (s->state != SLOT_ROOM)
 		return;
-	/* The end of a pid namespace's init is the end of all in it. Not by cgroup.kill, which would cost the leaf. */
-	(void)sys_pidfd_send_signal(s->init_pidfd, SIGKILL);
+	/* The end of a pid namespace's first process is the end of all in it. Not by cgroup.kill, which would cost the leaf. */
+	(void)sys_pidfd_send_signal(s->room_pidfd, SIGKILL);
 	s->state = SLOT_DYING;
+}
+
+static bool same_room(const struct slot *s)
+{
+	const struct wire_plan *a = &s->made_for, *b = &s->plan;
+	return a->nlayers == b->nlayers && a->network == b->network && a->policy == b->policy && a->host_usr == b->host_usr &&
+		memcmp(a->layers, b->layers, sizeof(a->layers[0]) * MIN(a->nlayers, (uint32_t)POOL_LAYERS_MAX)) == 0;
+}
+
+/* The next zygote in the room that is there. Return: false when the room cannot serve this plan. */
+static bool reuse_room(struct nursery *n, struct slot *s)
+{
+	struct err err = ERR_INIT;
+	unsigned step = STEP_LEAF;
+	if (s->state != SLOT_ROOM || !same_room(s) || s->leaf.dir < 0 || (hybrid(n) && leaf_is_worn(n, s)))
+		return false;
+	if (s->opener > 0)
+		(void)kill(s->opener, SIGKILL);
+	int r = leaf_is_worn(n, s) ? make_leaf(n, s, &err) : 0;
+	if (r == 0) {
+		drop_cache(s);
+		step = STEP_SCRATCH;
+		if (s->made_for.disk_bytes != s->plan.disk_bytes || s->made_for.disk_inodes != s->plan.disk_inodes)
+			r = n->stamper->resize(n->stamper->env, s->stamp, s->plan.disk_bytes, s->plan.disk_inodes, &err);
+	}
+	if (r == 0) {
+		s->made_for = s->plan;
+		r = make_zygote(n, s, &step, &err);
+	}
+	if (r < 0)
+		log_write(LOG_INFO_, "nursery: slot=%u step=\"%s\" error=\"%s\", making another room", s->number, pool_step_name(step), err_msg(&err));
+	else
+		s->pending = false;
+	return r == 0;
 }
 
 void slot_stamp(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan)
@@ -423,7 +492,7 @@ void slot_stamp(struct nursery *n, struct slot *s, uint32_t seq, const struct wi
 	s->pending = true;
 	if (s->state == SLOT_ENDED)
 		clean(n, s);
-	else
+	else if (!reuse_room(n, s))
 		slot_kill(n, s);
 	advance(n, s);
 }
@@ -432,33 +501,55 @@ void slot_resize(struct nursery *n, struct slot *s, uint32_t seq, const struct w
 {
 	struct err err = ERR_INIT;
 	int r = -ESTALE;
-	if (s->state == SLOT_ZYGOTE && s->seq == seq)
+	if (s->state == SLOT_ROOM && s->seq == seq)
 		r = n->stamper->resize(n->stamper->env, s->stamp, plan->disk_bytes, plan->disk_inodes, &err);
+	if (r == 0) {
+		s->made_for.disk_bytes = plan->disk_bytes;
+		s->made_for.disk_inodes = plan->disk_inodes;
+	}
 	if (r < 0)
 		log_write(LOG_WARN_, "nursery: slot=%u cannot resize: error=\"%s\"", s->number, err_msg(&err));
 	struct wire_msg msg = {.type = WIRE_RESIZED, .slot = s->index, .seq = seq, .error = r};
 	(void)fd_send(n->config->worker, &msg, sizeof(msg), NULL, 0);
 }
 
-void slot_serve_open(struct nursery *n, struct slot *s, int sock)
+void slot_serve_open(struct nursery *n, struct slot *s, int sock, int root)
 {
-	if (s->root < 0 || s->opener > 0 || (s->state != SLOT_ENDED && s->state != SLOT_ZYGOTE))
+	(void)n;
+	if (s->opener > 0 || s->state != SLOT_ROOM)
 		return; /* the worker sees the socket close */
 	pid_t pid = fork();
 	if (pid == 0)
-		open_serve(sock, s->root, POOL_UID_BASE + s->number * POOL_UID_COUNT + POOL_JOB_UID);
+		open_serve(sock, root, root_of(s) + POOL_JOB_UID);
 	if (pid < 0)
 		log_write(LOG_WARN_, "nursery: slot=%u cannot fork a collect helper: errno=%d", s->number, errno);
 	else
 		s->opener = pid;
 }
 
+/* Return: true when another room for the last STAMP is wanted. */
+static bool room_ended(struct nursery *n, struct slot *s, int status)
+{
+	s->room = 0;
+	cleanup_close(&s->room_pidfd);
+	if (s->pending)
+		return true;
+	if (s->state == SLOT_ROOM && WIFEXITED(status) && WEXITSTATUS(status) == ROOM_TOUCHED) {
+		s->pending = true;
+		return true;
+	}
+	/* Not asked for: the machine ran out of memory, or its set-up failed. */
+	tell(n, s, WIRE_FAILED, STEP_SETUP_WAIT, -ESRCH, NULL, 0);
+	s->state = SLOT_ENDED;
+	return false;
+}
+
 void slot_reaped(struct nursery *n, struct slot *s, pid_t pid, int status)
 {
 	if (s->state == SLOT_RETIRED) {
-		if (pid == s->init) {
-			s->init = 0;
-			cleanup_close(&s->init_pidfd);
+		if (pid == s->room) {
+			s->room = 0;
+			cleanup_close(&s->room_pidfd);
 		} else {
 			s->helper = 0;
 		}
@@ -474,19 +565,15 @@ void slot_reaped(struct nursery *n, struct slot *s, pid_t pid, int status)
 		become_empty(n, s);
 		return;
 	}
-	s->init = 0;
-	cleanup_close(&s->init_pidfd);
-	if (s->pending)
+	if (room_ended(n, s, status))
 		clean(n, s);
-	else
-		s->state = SLOT_ENDED;
 }
 
 void slot_close(struct nursery *n, struct slot *s)
 {
 	struct err err = ERR_INIT;
 	keeper_stop(&s->keeper);
-	cleanup_close(&s->mount_ns);
+	cleanup_close(&s->requests);
 	cleanup_close(&s->net);
 	if (s->stamp)
 		n->stamper->slot_free(n->stamper->env, s->stamp);

@@ -1,4 +1,4 @@
-/* A slot in the nursery: the reusable seat of a zygote, and the steps from one job to the next. */
+/* A slot in the nursery: the reusable seat of a room and its zygotes, and the steps from one job to the next. */
 #pragma once
 
 #include <stdbool.h>
@@ -10,11 +10,11 @@
 #include "pool/steps.h"
 
 enum slot_state {
-	SLOT_EMPTY,    /* leaf and scratch are clean; a zygote can be made */
-	SLOT_ZYGOTE,   /* a zygote lives, waiting or running its job */
-	SLOT_DYING,    /* killed; its init is still to be reaped */
-	SLOT_ENDED,    /* no process is left; what the job wrote is kept for WIRE_OPEN until the next STAMP */
-	SLOT_CLEANING, /* a helper deletes what the job wrote */
+	SLOT_EMPTY,    /* leaf and scratch are clean; a room can be made */
+	SLOT_ROOM,     /* a room lives, with a zygote that waits, runs its job or has ended */
+	SLOT_DYING,    /* killed; the room is still to be reaped */
+	SLOT_ENDED,    /* no process is left; what was written is kept until the next STAMP */
+	SLOT_CLEANING, /* a helper deletes what jobs wrote */
 	SLOT_RETIRED,  /* would not empty; never used again */
 };
 
@@ -30,7 +30,7 @@ struct nursery {
 	struct cgroup_tree *tree;
 	struct policy_slot policies[POOL_POLICIES_MAX];
 	int home_net;	     /* the nursery's own network namespace */
-	bool attach_unified; /* zygotes cannot be born in their leaf here; see make_zygote() */
+	bool attach_unified; /* rooms cannot be born in their group here; see make_room() */
 	bool peak_resets;    /* memory.peak can be set back: leaves are reused */
 	struct slot *slots;
 	unsigned nslots;
@@ -44,13 +44,14 @@ struct slot {
 	struct keeper keeper; /* hybrid hosts */
 	enum slot_state state;
 	bool used; /* a zygote lived in the leaf since it was made */
-	pid_t init, helper, opener;
-	int init_pidfd;
-	int net;      /* the slot's empty network namespace, loopback down, for policies without sockets: shared only with
-		       * the slot's later jobs, since /proc/net shows a namespace's sockets to all in it */
-	int mount_ns; /* held so that tearing it down is not part of the job's death */
-	int root;     /* the stamper's; for WIRE_OPEN */
-	bool pending; /* a STAMP waits for the slot to be empty */
+	pid_t room, helper, opener;
+	int room_pidfd;
+	int requests;		   /* socket to the room */
+	struct wire_plan made_for; /* the room's plan, with the disk limits that hold now */
+	int net;		   /* the slot's empty network namespace, loopback down, for policies without sockets: shared only with
+				     * the slot's later jobs, since /proc/net shows a namespace's sockets to all in it */
+	uint64_t cache_floor;	   /* bytes charged to the leaf that reclaim could not take */
+	bool pending;		   /* a STAMP waits for the slot to be empty */
 	uint32_t seq;
 	struct wire_plan plan;
 };
@@ -60,7 +61,8 @@ int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct e
 void slot_sweep(struct nursery *n);
 void slot_stamp(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan);
 void slot_resize(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan);
-void slot_serve_open(struct nursery *n, struct slot *s, int sock);
+/* slot_serve_open - @root: a job's, as its HELLO gave it to the worker. */
+void slot_serve_open(struct nursery *n, struct slot *s, int sock, int root);
 /* slot_reaped - one of its processes was reaped. */
 void slot_reaped(struct nursery *n, struct slot *s, pid_t pid, int status);
 void slot_kill(struct nursery *n, struct slot *s);

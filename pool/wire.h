@@ -8,8 +8,8 @@
 
 #include <stdint.h>
 
-#define POOL_SLOTS_MAX 512
-#define WIRE_VERSION 3u /* changes with the layout: a nursery of another build must not be taken for ours */
+#define POOL_SLOTS_MAX 1024
+#define WIRE_VERSION 4u /* changes with the layout: a nursery of another build must not be taken for ours */
 #define POOL_POLICIES_MAX 32
 #define POOL_LAYERS_MAX 64
 #define POOL_DEVICES_MAX 4
@@ -18,7 +18,7 @@
 #define POOL_UID_BASE 0x70010000u
 #define POOL_UID_COUNT 65536u
 #define POOL_NUMBERS_MAX 4000
-#define POOL_KEEPER_TASKS 1u /* pool/keeper.h, in a hybrid leaf */
+#define POOL_KEEPER_TASKS 2u /* in a hybrid leaf: pool/keeper.h, and the room */
 #define POOL_JOB_UID 1000u   /* the job's user and group, inside */
 #define POOL_INIT_UID 65533u /* the zygote's init, inside: another user than the job's */
 
@@ -27,12 +27,12 @@ enum wire_type {
 	WIRE_POLICY = 1, /* + sealed memfd: a BPF program under an index */
 	WIRE_STAMP,	 /* make a zygote for a plan in a slot; whatever the slot held is killed and scrubbed first */
 	WIRE_RESIZE,	 /* other disk limits for a ready zygote */
-	WIRE_OPEN,	 /* + socket: a helper with the slot's credentials serves struct open_request on it */
+	WIRE_OPEN,	 /* + socket, a job's root: a helper with the slot's credentials serves struct open_request on it */
 	WIRE_RETIRE,	 /* give the slot up: it would not empty */
 	/* nursery → worker */
 	WIRE_HELLO,  /* what this host can do: struct wire_host */
 	WIRE_LEAF,   /* + knob fds, in the order of `knobs`: the slot's leaf was made (again) */
-	WIRE_READY,  /* + control socket, pidfd of the init, root (O_PATH): a zygote was made */
+	WIRE_READY,  /* + control socket: a zygote is being made, and says HELLO on it */
 	WIRE_FAILED, /* no zygote: step and error say why */
 	WIRE_RESIZED,
 };
@@ -111,7 +111,7 @@ struct wire_msg {
 
 /* ---- on a zygote's control socket (worker ↔ the zygote's init and child) ---- */
 enum zygote_msg_type {
-	ZYGOTE_HELLO = 1, /* + page, stdin (write), stdout (read), stderr (read), [listener] */
+	ZYGOTE_HELLO = 1, /* + pidfd of the init, root (O_PATH), page, stdin (write), stdout (read), stderr (read), [listener] */
 	ZYGOTE_LISTENER,  /* + listener: only where the filter is installed late */
 	ZYGOTE_EXIT,	  /* the job's first process ended; page->wait_status says how */
 	ZYGOTE_FAILED,	  /* set-up failed: step, error */

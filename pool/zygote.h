@@ -1,6 +1,13 @@
 /*
- * Zygotes: a process in fresh namespaces that waits for one job. Two processes: the init (pid 1 inside: reaps
- * orphans, reports the end) and its child, forked ahead, which receives the job, unpacks its files and execs.
+ * What runs inside a slot, all of it in petri-nursery's own program:
+ *
+ *   the room    holds the slot's user, mount, uts and network namespaces with the root overlay in them, and the policy's filter;
+ *               lives as long as jobs of one plan come and leave the overlay untouched (pool/room.c)
+ *   the init    process 1 of a job's own pid namespace; one a job (pool/zygote.c)
+ *   the child   waits for the job, and becomes it (pool/launch.c)
+ *
+ * Init and child share the room's memory until the child's exec: no page table is copied for them. Nothing here may rely on errno
+ * in the init once it has made the child, and only async-signal-safe calls are made.
  */
 #pragma once
 
@@ -11,37 +18,71 @@
 
 #include "pool/wire.h"
 
-struct zygote_spec {
-	int leaf;    /* cgroup v2 directory to be born in, or -1 */
-	int control; /* the zygote's end of the control socket */
-	int go;	     /* pipe: one byte once the ids are mapped; end of file: give up */
-	int root;    /* detached mount of the job's root */
-	int usr;     /* read-only mount for /usr, or -1 */
+struct room_spec {
+	int group;    /* cgroup v2 directory to be born in, or -1 */
+	int requests; /* the room's end of a seqpacket socket: struct room_request */
+	int go;	      /* pipe: one byte once the ids are mapped; end of file: give up */
+	int root;     /* detached mount of the jobs' root */
+	int usr;      /* read-only mount for /usr, or -1 */
+	int scratch;  /* detached mount of the scratch: u/ is the root's upper directory, j/ the jobs' own places */
 	enum pool_network network;
 	int filter; /* memfd with the policy's instructions */
 	unsigned short filter_len;
 	bool sibling; /* be a child of the caller's parent (CLONE_PARENT): the caller is a keeper */
 	bool listener, early;
+	bool lazy_scratch; /* what is deleted there stays charged for a while: take only what is empty */
 };
 
+struct room_request { /* + the zygote's end of its control socket, and the leaf's v2 directory */
+	uint32_t network;
+};
+
+#define ROOM_TOUCHED 3 /* exit code: what a job left cannot be undone here; the slot is to be stamped anew */
+#define ROOM_SCRATCH "/dev/shm"
+
 /*
- * zygote_clone - fork the zygote.
- * @ret_pidfd: of its init; the caller owns it.
- * Return: the init's pid, or -errno. What goes wrong later arrives as ZYGOTE_FAILED on the control socket.
+ * room_clone - clone a room with namespaces of its own. It waits on spec->go, then sets up, then serves requests, each of which
+ * ends the last zygote and makes the next; failures are told on the zygote's control socket.
+ * Return: pid, with *ret_pidfd the caller's; or -errno.
  */
-pid_t zygote_clone(const struct zygote_spec *spec, int *ret_pidfd);
+pid_t room_clone(const struct room_spec *spec, int *ret_pidfd);
 
-/* ---- inside the zygote ---- */
+/* ---- inside ---- */
+#define ROOM_REQUESTS_FD 3
 #define ZYGOTE_CONTROL_FD 3
-#define ZYGOTE_SYNC_FD 4
+#define ZYGOTE_KEEP_FD 9 /* in the room: the last zygote's mount namespace */
+#define ZYGOTE_STACK (128u << 10)
 
-/* floor_install - the fixed filter beneath every policy; -errno. @listener: the policy's filter will have one. */
+struct zygote {
+	const struct room_spec *spec;
+	enum pool_network network;
+	bool work; /* /work is a place of the job's own, not the root's */
+	int control;
+	int page_fd, listener; /* listener: of the room's filter, or -1 */
+	struct zygote_page *page;
+	const struct sock_filter *filter; /* to be installed by the child itself, where the room could not */
+	int root, pidfd, child_pidfd, sync[2];
+	pid_t child;
+	char *init_stack, *child_stack; /* their upper ends */
+};
+
+/* zygote_start - make the next init, in the room. Return: its pid, or -errno. */
+pid_t zygote_start(struct zygote *z, int leaf);
+/* zygote_report - a message on the control socket. */
+void zygote_report(int control, unsigned type, unsigned step, int error, int index, const int *fds, size_t nfds);
+/* zygote_become - another user, no capability left, not dumpable, dead with the parent. Return: 0 or -errno. */
+int zygote_become(uid_t id);
+
+/* floor_install - the fixed filter beneath every policy, with the gate of this process; -errno. @listener: the policy has one. */
 int floor_install(bool sockets, bool listener);
 /* floor_build - for tests: the program; returns its length, at most cap. */
 unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets, bool listener);
 
-/* zygote_setup_mounts - root, /usr, /proc, /dev/shm; pivot. *ret_step says how far it came. */
-int zygote_setup_mounts(int root, int usr, unsigned *ret_step);
+/* room_setup_mounts, zygote_setup_mounts - *ret_step says how far they came. @work: give /work a place of its own. */
+int room_setup_mounts(int root, int usr, int scratch, unsigned *ret_step);
+int zygote_setup_mounts(bool work, unsigned *ret_step);
 
 /* launch_job - in the child: receive the job and exec it. Returns only on failure, with page->step and error set. */
 void launch_job(struct zygote_page *page, int (*lock)(void *ctx), void *lock_ctx);
+/* launch_forget - in the room: let go of what the last child mapped. */
+void launch_forget(void);

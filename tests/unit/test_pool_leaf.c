@@ -100,7 +100,7 @@ Test(leaf, limits_on_hybrid)
 	cr_assert_eq(leaf_apply(&leaf, &host_hybrid, &limits, NULL), 0);
 	cr_assert_str_eq(get(&leaf, KNOB_MEMORY_MAX), "67108864");
 	cr_assert_str_eq(get(&leaf, KNOB_SWAP_MAX), "68157440", "memory and swap together");
-	cr_assert_str_eq(get(&leaf, KNOB_PIDS_MAX), "12", "the init and the keeper");
+	cr_assert_str_eq(get(&leaf, KNOB_PIDS_MAX), "13", "the init, the keeper and the room");
 	cr_assert_str_eq(get(&leaf, KNOB_CPU_MAX), "-1");
 	cr_assert_str_eq(get(&leaf, KNOB_IO_WBPS), "8:0 4096");
 	clear(&leaf);
