@@ -51,6 +51,29 @@ static int tell_nursery(struct engine *engine, const struct wire_msg *msg, const
 	return r;
 }
 
+static void on_control(struct loop_op *op, int res);
+static void on_pidfd(struct loop_op *op, int res);
+
+/* The zygote to come: its control socket is made here, so that the nursery need not answer. Return: its end of the socket. */
+static int expect_zygote(struct seat *seat)
+{
+	int control[2];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) < 0)
+		return -errno;
+	struct zygote_ref *z = zygote_ref_new(seat, control[0]);
+	if (!z) {
+		fd_close_many(control, 2);
+		return -ENOMEM;
+	}
+	seat->zygote = z;
+	z->control_op.fn = on_control;
+	z->control_op.data = z;
+	z->pidfd_op.fn = on_pidfd;
+	z->pidfd_op.data = z;
+	loop_poll(z->loop, &z->control_op, z->control, POLLIN);
+	return control[1];
+}
+
 void seat_stamp(struct seat *seat, const struct wire_plan *plan)
 {
 	struct engine *engine = seat->engine;
@@ -58,11 +81,17 @@ void seat_stamp(struct seat *seat, const struct wire_plan *plan)
 		zygote_ref_drop(TAKE_PTR(seat->zygote));
 	seat->plan = *plan;
 	seat->seq = ++engine->next_seq;
-	seat->got_ready = seat->got_hello = seat->failed_once = false;
+	seat->got_hello = seat->failed_once = false;
 	seat->state = SEAT_STAMPING;
+	_cleanup_close_ int theirs = expect_zygote(seat);
+	if (theirs < 0) {
+		log_warn("slot=%u cannot make a control socket: %s, trying again", seat->index, strerror(-theirs));
+		loop_timer_set(engine->loop, &seat->retry, now_us() + RETRY_MAX_MS * 1000ull);
+		return;
+	}
 	loop_timer_set(engine->loop, &seat->retry, now_us() + STAMP_PATIENCE_US);
 	struct wire_msg msg = {.type = WIRE_STAMP, .slot = seat->index, .seq = seat->seq, .plan = *plan};
-	(void)tell_nursery(engine, &msg, NULL, 0);
+	(void)tell_nursery(engine, &msg, &theirs, 1);
 }
 
 void seat_release(struct seat *seat)
@@ -86,8 +115,6 @@ void seat_renew(struct seat *seat)
 }
 
 /* ---- the zygote's control socket ---- */
-static void on_control(struct loop_op *op, int res);
-
 static void zygote_failed(struct seat *seat, unsigned step, int error)
 {
 	if (seat->failed_once)
@@ -111,7 +138,7 @@ static void zygote_failed(struct seat *seat, unsigned step, int error)
 static void seat_maybe_ready(struct seat *seat)
 {
 	struct engine *engine = seat->engine;
-	if (!seat->got_ready || !seat->got_hello || seat->state != SEAT_STAMPING)
+	if (!seat->got_hello || seat->state != SEAT_STAMPING)
 		return;
 	seat->state = SEAT_READY;
 	loop_timer_clear(engine->loop, &seat->retry);
@@ -129,24 +156,57 @@ static void seat_maybe_ready(struct seat *seat)
 		engine->config.capacity(engine->config.ctx);
 }
 
-static void take_hello(struct zygote_ref *z, int *fds, size_t nfds)
+static void on_oom(struct loop_op *op, int res);
+
+static void arm_oom(struct seat *seat)
 {
+	if (seat->oom_fd >= 0 && !seat->oom_op.armed) {
+		seat->oom_op.fn = on_oom;
+		seat->oom_op.data = seat;
+		loop_poll(seat->engine->loop, &seat->oom_op, seat->oom_fd, POLLIN);
+	}
+}
+
+/* One page for all zygotes of a room, mapped once. */
+static const struct zygote_page *take_page(struct seat *seat, int room, int fd)
+{
+	if (seat->page && seat->page_of == room)
+		return seat->page;
+	void *page = mmap(NULL, sizeof(struct zygote_page), PROT_READ, MAP_SHARED, fd, 0);
+	if (page == MAP_FAILED)
+		return NULL;
+	if (seat->page)
+		(void)munmap((void *)seat->page, sizeof(struct zygote_page));
+	seat->page = page;
+	seat->page_of = room;
+	return page;
+}
+
+static void drain_nursery(struct engine *engine);
+
+static void take_hello(struct zygote_ref *z, int room, int *fds, size_t nfds)
+{
+	struct seat *seat = z->seat;
 	if (nfds < 6 || z->page)
 		return;
-	void *page = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fds[2], 0);
-	if (page == MAP_FAILED)
+	z->page = take_page(seat, room, fds[2]);
+	if (!z->page)
 		return;
 	z->pidfd = TAKE_FD(fds[0]);
 	z->root = TAKE_FD(fds[1]);
-	z->page = page;
 	z->in = TAKE_FD(fds[3]);
 	z->out = TAKE_FD(fds[4]);
 	z->errs = TAKE_FD(fds[5]);
 	if (nfds > 6)
 		z->listener = TAKE_FD(fds[6]);
-	z->seat->got_hello = true;
 	loop_poll(z->loop, &z->pidfd_op, z->pidfd, POLLIN);
-	seat_maybe_ready(z->seat);
+	/* The nursery may have sent a new leaf before it had this zygote made in it. */
+	drain_nursery(seat->engine);
+	if (z->seat != seat)
+		return;
+	arm_oom(seat);
+	seat->got_hello = true;
+	seat_maybe_ready(seat);
 }
 
 static void handle_zygote(struct zygote_ref *z, const struct zygote_msg *msg, int *fds, size_t nfds)
@@ -154,7 +214,7 @@ static void handle_zygote(struct zygote_ref *z, const struct zygote_msg *msg, in
 	struct seat *seat = z->seat;
 	switch (msg->type) {
 	case ZYGOTE_HELLO:
-		take_hello(z, fds, nfds);
+		take_hello(z, msg->index, fds, nfds);
 		break;
 	case ZYGOTE_LISTENER:
 		if (nfds > 0 && z->listener < 0) {
@@ -273,37 +333,6 @@ static void take_leaf(struct engine *engine, struct seat *seat, const struct wir
 	}
 }
 
-static void arm_oom(struct seat *seat)
-{
-	if (seat->oom_fd >= 0 && !seat->oom_op.armed) {
-		seat->oom_op.fn = on_oom;
-		seat->oom_op.data = seat;
-		loop_poll(seat->engine->loop, &seat->oom_op, seat->oom_fd, POLLIN);
-	}
-}
-
-static void take_ready(struct seat *seat, const struct wire_msg *msg, int *fds, size_t nfds)
-{
-	if (msg->seq != seat->seq || seat->state != SEAT_STAMPING || nfds < 1)
-		return; /* of a stamp that was overtaken */
-	struct zygote_ref *z = zygote_ref_new(seat, fds[0]);
-	if (!z)
-		return;
-	fds[0] = -1;
-	/* A second one for the same stamp: the room could not be used again, and its zygote never was. */
-	if (seat->zygote)
-		zygote_ref_drop(seat->zygote);
-	seat->got_hello = seat->failed_once = false;
-	seat->zygote = z;
-	seat->got_ready = true;
-	z->control_op.fn = on_control;
-	z->control_op.data = z;
-	z->pidfd_op.fn = on_pidfd;
-	z->pidfd_op.data = z;
-	arm_oom(seat);
-	on_control(&z->control_op, 0);
-}
-
 static int start_seats(struct engine *engine, const struct wire_host *host)
 {
 	struct err err = ERR_INIT;
@@ -353,9 +382,6 @@ static void handle_nursery(struct engine *engine, const struct wire_msg *msg, in
 	case WIRE_LEAF:
 		take_leaf(engine, seat, &msg->leaf, fds, nfds);
 		break;
-	case WIRE_READY:
-		take_ready(seat, msg, fds, nfds);
-		break;
 	case WIRE_RESIZED:
 		if (msg->seq == seat->seq && seat->state == SEAT_RESIZING)
 			run_resized(seat->run, msg->error);
@@ -382,16 +408,15 @@ static void handle_nursery(struct engine *engine, const struct wire_msg *msg, in
 	}
 }
 
-static void on_nursery(struct loop_op *op, int res)
+static void drain_nursery(struct engine *engine)
 {
-	struct engine *engine = op->data;
-	for (;;) {
+	while (!engine->dead) {
 		struct wire_msg msg;
 		int fds[FD_PASS_MAX];
 		size_t nfds = 0;
-		ssize_t n = res < 0 ? res : fd_recv(engine->config.nursery, &msg, sizeof(msg), fds, &nfds, MSG_DONTWAIT);
+		ssize_t n = fd_recv(engine->config.nursery, &msg, sizeof(msg), fds, &nfds, MSG_DONTWAIT);
 		if (n == -EAGAIN)
-			break;
+			return;
 		if (n != (ssize_t)sizeof(msg)) {
 			struct err err = ERR_INIT;
 			(void)err_say(&err, ECONNRESET, "petri-nursery ended");
@@ -401,7 +426,15 @@ static void on_nursery(struct loop_op *op, int res)
 		handle_nursery(engine, &msg, fds, nfds);
 		fd_close_many(fds, nfds);
 	}
-	loop_poll(engine->loop, op, engine->config.nursery, POLLIN);
+}
+
+static void on_nursery(struct loop_op *op, int res)
+{
+	struct engine *engine = op->data;
+	(void)res;
+	drain_nursery(engine);
+	if (!engine->dead)
+		loop_poll(engine->loop, op, engine->config.nursery, POLLIN);
 }
 
 static void on_supervisor(struct loop_op *op, int res)
@@ -463,6 +496,8 @@ void engine_free(struct engine *engine)
 		if (seat->zygote)
 			zygote_ref_drop(seat->zygote);
 		leaf_close(&seat->leaf);
+		if (seat->page)
+			(void)munmap((void *)seat->page, sizeof(struct zygote_page));
 	}
 	for (size_t i = 0; i < engine->npolicies; i++)
 		free(engine->policies[i].name);

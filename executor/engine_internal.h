@@ -23,7 +23,7 @@ struct zygote_ref {
 
 enum seat_state {
 	SEAT_NONE,     /* no leaf yet */
-	SEAT_STAMPING, /* waiting for READY and HELLO */
+	SEAT_STAMPING, /* waiting for HELLO */
 	SEAT_READY,
 	SEAT_RESIZING, /* waiting for RESIZED, then dispatch */
 	SEAT_RUNNING,
@@ -49,7 +49,9 @@ struct seat { /* a slot, from the worker's side */
 	unsigned oom_looks;
 	struct wire_plan plan; /* of the last STAMP */
 	uint32_t seq;
-	bool got_ready, got_hello;
+	bool got_hello;
+	const struct zygote_page *page; /* of the room with the number */
+	int page_of;
 	bool failed_once; /* this stamp's failure was told: its zygote's end is no second one */
 	struct zygote_ref *zygote;
 	struct run *run; /* the job that runs here, or waits for this seat's stamp */

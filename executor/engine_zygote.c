@@ -2,7 +2,6 @@
 #include "executor/engine_internal.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -55,9 +54,7 @@ void zygote_ref_drop(struct zygote_ref *z)
 	int *const fds[] = {&z->control, &z->pidfd, &z->root, &z->in, &z->out, &z->errs, &z->listener};
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		cleanup_close(fds[i]);
-	if (z->page)
-		(void)munmap((void *)z->page, 4096);
-	z->page = NULL;
+	z->page = NULL; /* the seat's */
 	struct loop_op none = {.data = z};
 	drained(&none, 0);
 }

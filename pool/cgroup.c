@@ -329,10 +329,12 @@ static int register_oom_event(const struct cgroup_leaf *leaf)
 	return r < 0 ? r : TAKE_FD(event);
 }
 
-static uint32_t open_knobs(const struct cgroup_tree *tree, const struct cgroup_leaf *leaf, int fds[KNOB_MAX])
+static uint32_t open_knobs(const struct cgroup_tree *tree, struct cgroup_leaf *leaf, int fds[KNOB_MAX])
 {
 	uint32_t knobs = 0;
 	size_t n = 0;
+	cleanup_close(&leaf->charged);
+	leaf->charged = openat(knob_dir(tree, leaf, KNOB_MEMORY_NOW), leaf_knob_file(tree->driver, KNOB_MEMORY_NOW), O_RDONLY | O_CLOEXEC);
 	for (unsigned k = 0; k < KNOB_MAX; k++) {
 		int fd = -1;
 		if (k == KNOB_OOM_EVENT) {
@@ -496,6 +498,7 @@ int cgroup_leaf_renew(struct cgroup_tree *tree, unsigned number, uid_t owner, st
 
 void cgroup_leaf_close(struct cgroup_leaf *leaf)
 {
+	cleanup_close(&leaf->charged);
 	cleanup_close(&leaf->dir);
 	cleanup_close(&leaf->room);
 	cleanup_close(&leaf->slot);

@@ -37,13 +37,14 @@ struct cgroup_leaf {
 	int slot;	   /* slot-N in the v2 tree: holds the two below, and no process */
 	int room;	   /* slot-N/room: for the room, which the job's limits do not touch there */
 	int dir;	   /* slot-N/job, the leaf: for CLONE_INTO_CGROUP */
+	int charged;	   /* its memory.current; v1: memory.usage_in_bytes */
 	int v1[V1_MAX];	   /* its directories in the v1 hierarchies */
 	int procs[V1_MAX]; /* their cgroup.procs, kept open for attaching */
 };
 #define CGROUP_LEAF_NONE \
 	(struct cgroup_leaf) \
 	{ \
-		.slot = -1, .room = -1, .dir = -1, .v1 = {-1, -1, -1, -1, -1}, .procs = { -1, \
+		.slot = -1, .room = -1, .dir = -1, .charged = -1, .v1 = {-1, -1, -1, -1, -1}, .procs = { -1, \
 			-1, \
 			-1, \
 			-1, \

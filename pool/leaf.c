@@ -302,20 +302,33 @@ static void read_io(const struct leaf *leaf, uint64_t *ret_read, uint64_t *ret_w
 			*ret_write += v;
 }
 
-static void read_cpu(const struct leaf *leaf, uint64_t *user_us, uint64_t *system_us, uint64_t *throttled_us)
+/* One read for both. */
+static void read_cpu(const struct leaf *leaf, uint64_t *user_us, uint64_t *system_us)
 {
-	*user_us = keyed(leaf, KNOB_CPU_STAT, "user_usec");
-	*system_us = keyed(leaf, KNOB_CPU_STAT, "system_usec");
-	if (leaf->driver == POOL_DRIVER_HYBRID)
-		*throttled_us = keyed(leaf, KNOB_THROTTLE, "throttled_time") / 1000; /* v1 counts nanoseconds */
-	else
-		*throttled_us = keyed(leaf, KNOB_CPU_STAT, "throttled_usec");
+	char buf[1024];
+	*user_us = *system_us = 0;
+	ssize_t n = leaf->fd[KNOB_CPU_STAT] < 0 ? -1 : pread(leaf->fd[KNOB_CPU_STAT], buf, sizeof(buf) - 1, 0);
+	if (n <= 0)
+		return;
+	buf[n] = '\0';
+	const char *user = strstr(buf, "user_usec "), *system = strstr(buf, "system_usec ");
+	if (user)
+		(void)sscanf(user, "user_usec %" SCNu64, user_us);
+	if (system)
+		(void)sscanf(system, "system_usec %" SCNu64, system_us);
+}
+
+static uint64_t read_throttled(const struct leaf *leaf)
+{
+	return leaf->driver == POOL_DRIVER_HYBRID ? keyed(leaf, KNOB_THROTTLE, "throttled_time") / 1000 /* v1 counts nanoseconds */
+						  : keyed(leaf, KNOB_CPU_STAT, "throttled_usec");
 }
 
 static void read_raw(const struct leaf *leaf, struct leaf_usage *u)
 {
 	memset(u, 0, sizeof(*u));
-	read_cpu(leaf, &u->cpu_user_us, &u->cpu_system_us, &u->throttled_us);
+	read_cpu(leaf, &u->cpu_user_us, &u->cpu_system_us);
+	u->throttled_us = read_throttled(leaf);
 	u->memory_peak_bytes = number(leaf, KNOB_MEMORY_PEAK);
 	u->pids_peak = number(leaf, KNOB_PIDS_PEAK);
 	u->pids_limit_hits = keyed(leaf, KNOB_PIDS_EVENTS, "max");
@@ -358,8 +371,8 @@ int leaf_read(const struct leaf *leaf, struct leaf_usage *ret, struct err *err)
 
 uint64_t leaf_cpu_us(const struct leaf *leaf)
 {
-	uint64_t user = 0, system = 0, throttled;
-	read_cpu(leaf, &user, &system, &throttled);
+	uint64_t user, system;
+	read_cpu(leaf, &user, &system);
 	return since(user + system, leaf->base.cpu_user_us + leaf->base.cpu_system_us);
 }
 
@@ -386,9 +399,7 @@ int leaf_kill(struct leaf *leaf)
 
 bool leaf_was_throttled(const struct leaf *leaf)
 {
-	uint64_t user, system, throttled = 0;
-	read_cpu(leaf, &user, &system, &throttled);
-	return throttled > leaf->base.throttled_us;
+	return read_throttled(leaf) > leaf->base.throttled_us;
 }
 
 unsigned leaf_own_tasks(const struct leaf *leaf)

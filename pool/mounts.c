@@ -1,5 +1,5 @@
-/* The mounts inside a slot. The room's, once: the root and /usr that the nursery prepared, and hidden beneath /dev/shm and /proc what
- * its zygotes take their own from. A zygote's, in a copy of the room's mount namespace: a /proc of its own pid namespace, /dev/shm,
+/* The mounts inside a slot. The room's, once: the root and /usr that the nursery prepared, and hidden beneath /dev/shm, /tmp and /proc
+ * what its zygotes take their own from. A zygote's, in a copy of the room's mount namespace: a /proc of its own pid namespace, /dev/shm,
  * /work and /tmp. Async-signal-safe. */
 #include "pool/zygote.h"
 
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/sys.h"
 #include "pool/gate.h"
 #include "pool/steps.h"
 
@@ -62,6 +63,10 @@ int room_setup_mounts(int root, int usr, int scratch, unsigned *ret_step)
 	r = attach(scratch, ROOM_SCRATCH + 1);
 	if (r < 0)
 		return r;
+	*ret_step = STEP_SETUP_SHM;
+	r = attach_new("tmpfs", "0755", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, ROOM_SHM + 1);
+	if (r < 0)
+		return r;
 	/* A zygote may mount its own only where a whole one is there: mount_too_revealing(), fs/namespace.c. */
 	*ret_step = STEP_SETUP_PROC;
 	r = attach_new("proc", NULL, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, "proc");
@@ -76,51 +81,74 @@ int room_setup_mounts(int root, int usr, int scratch, unsigned *ret_step)
 	return 0;
 }
 
-/* ---- a zygote ---- */
-/* What the OCI runtime specification's common defaults mask: of those that this kernel has, those that a job's user could read or
- * write. The others belong to the machine's root, whom no id of a job's is mapped to. */
-static int mask_proc(void)
+/* An empty directory that shows nobody's visit: read-only, so that not even its time of access changes. */
+static int make_nothing(void)
 {
-	static const char *const files[] = {"/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/latency_stats",
-		"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/interrupts", "/proc/sysrq-trigger",
-		"/proc/kallsyms", "/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup", "/proc/vmallocinfo"};
-	static const char *const dirs[] = {"/proc/acpi", "/proc/asound", "/proc/scsi", "/proc/driver"};
-	struct stat st;
-	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		if (lstat(files[i], &st) < 0 || !(st.st_mode & (S_IROTH | S_IWOTH)))
-			continue;
-		int r = bind("/dev/null", files[i]);
-		if (r < 0)
-			return r;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
-		if (lstat(dirs[i], &st) < 0)
-			continue;
-		int r = attach_new("tmpfs", "0555", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, dirs[i]);
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	if (mkdir(ROOM_NOTHING, 0555) < 0)
+		return -errno;
+	_cleanup_close_ int tree = (int)gate3(SYS_open_tree, AT_FDCWD, ROOM_NOTHING, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC};
+	int r = tree < 0 ? tree : sys_mount_setattr(tree, "", AT_EMPTY_PATH, &attr);
+	return r < 0 ? r : attach(tree, ROOM_NOTHING);
 }
 
-int zygote_setup_mounts(bool work, unsigned *ret_step)
+/*
+ * What the OCI runtime specification's common defaults mask: of those that this kernel has, those that a job's user could read or
+ * write. The others belong to the machine's root, whom no id of a job's is mapped to. keys and key-users are left: they show each
+ * reader its own user namespace (security/keys/proc.c).
+ */
+int room_choose_masks(struct zygote *z)
 {
-	const unsigned attrs = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-	*ret_step = STEP_SCRATCH;
-	int r = work ? bind(ROOM_SCRATCH "/j/work", "/work") : 0;
-	if (r == 0)
-		r = bind(ROOM_SCRATCH "/j/tmp", "/tmp");
+	static const char *const files[] = {"/proc/kcore", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
+		"/proc/sched_debug", "/proc/interrupts", "/proc/sysrq-trigger", "/proc/kallsyms", "/proc/kpagecount",
+		"/proc/kpageflags", "/proc/kpagecgroup", "/proc/vmallocinfo"};
+	static const char *const dirs[] = {"/proc/acpi", "/proc/asound", "/proc/scsi", "/proc/driver"};
+	struct stat st;
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+		if (lstat(files[i], &st) == 0 && (st.st_mode & (S_IROTH | S_IWOTH)))
+			z->masks[z->nmasks++] = (struct mask){"/dev/null", files[i]};
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
+		if (lstat(dirs[i], &st) == 0)
+			z->masks[z->nmasks++] = (struct mask){ROOM_NOTHING, dirs[i]};
+	return make_nothing();
+}
+
+/* ---- a zygote ---- */
+static int take(const char *source)
+{
+	return (int)gate3(SYS_open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+}
+
+/* Taken before any is attached: each hides where another comes from. */
+static int attach_places(bool work)
+{
+	_cleanup_close_ int own = work ? take(ROOM_SCRATCH "/j/work") : -1;
+	_cleanup_close_ int tmp = take(ROOM_SCRATCH "/j/tmp");
+	_cleanup_close_ int shm = take(ROOM_SHM "/shm");
+	int r = work ? own : 0;
+	if (r >= 0)
+		r = tmp;
+	if (r >= 0)
+		r = shm;
 	if (r < 0)
 		return r;
+	r = work ? attach(own, "/work") : 0;
+	if (r == 0)
+		r = attach(tmp, "/tmp");
+	return r == 0 ? attach(shm, "/dev/shm") : r;
+}
+
+int zygote_setup_mounts(const struct zygote *z, unsigned *ret_step)
+{
+	int r = 0;
 	*ret_step = STEP_SETUP_PROC;
 	/* Wholly read-only, which covers the specification's read-only paths (bus, fs, irq, sys, sysrq-trigger). */
-	r = attach_new("proc", NULL, MOUNT_ATTR_RDONLY | attrs, "/proc");
-	if (r < 0)
-		return r;
+	r = attach_new("proc", NULL, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, "/proc");
 	*ret_step = STEP_SETUP_MASK;
-	r = mask_proc();
+	for (unsigned i = 0; r == 0 && i < z->nmasks; i++)
+		r = bind(z->masks[i].with, z->masks[i].path);
 	if (r < 0)
 		return r;
-	*ret_step = STEP_SETUP_SHM;
-	return attach_new("tmpfs", "1777", attrs, "/dev/shm");
+	*ret_step = STEP_SCRATCH;
+	return attach_places(z->work);
 }

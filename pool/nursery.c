@@ -42,7 +42,7 @@ static int take_policy(struct nursery *n, const struct wire_policy *p, int fd, s
 	return 0;
 }
 
-static void handle(struct nursery *n, const struct wire_msg *msg, const int *fds, size_t nfds)
+static void handle(struct nursery *n, const struct wire_msg *msg, int *fds, size_t nfds)
 {
 	struct err err = ERR_INIT;
 	if (msg->type == WIRE_POLICY) {
@@ -57,7 +57,8 @@ static void handle(struct nursery *n, const struct wire_msg *msg, const int *fds
 	struct slot *s = &n->slots[msg->slot];
 	switch (msg->type) {
 	case WIRE_STAMP:
-		slot_stamp(n, s, msg->seq, &msg->plan);
+		if (nfds > 0)
+			slot_stamp(n, s, msg->seq, &msg->plan, TAKE_FD(fds[0]));
 		break;
 	case WIRE_RESIZE:
 		slot_resize(n, s, msg->seq, &msg->plan);

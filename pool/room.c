@@ -40,8 +40,8 @@ struct room {
 	const struct room_spec *spec;
 	struct zygote zygote;
 	int go, root, usr, filter_fd, scratch;
-	int upper, places; /* u/ and j/ of the scratch */
-	bool used;	   /* a zygote has had the places */
+	int upper, places, shm; /* u/ and j/ of the scratch; the tmpfs for /dev/shm */
+	bool used;		/* a zygote has had the places */
 	pid_t init;
 	int held[2]; /* of the last request: its init used them in the table that the two shared at first */
 };
@@ -178,7 +178,10 @@ static int open_places(struct room *room)
 	if (room->upper < 0 || room->places < 0)
 		return -errno;
 	room->zygote.work = work_is_empty();
-	return 0;
+	room->shm = open(ROOM_SHM, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (room->shm < 0 || mkdirat(room->shm, "shm", 01777) < 0)
+		return -errno;
+	return room_choose_masks(&room->zygote);
 }
 
 static int set_up(struct room *room, unsigned *step)
@@ -316,16 +319,17 @@ static bool root_untouched(const struct room *room)
 /* The places of the last job go, with all that is in them; the next job's are new. Return: false when that is the nursery's work. */
 static bool renew_places(struct room *room)
 {
-	unsigned left = room->spec->lazy_scratch ? 0 : REMOVALS_MAX;
+	/* What is deleted in the scratch may stay charged to the slot: then it is not deleted here. */
+	unsigned shm_left = REMOVALS_MAX, left = room->spec->lazy_scratch ? 0 : REMOVALS_MAX, depth = left ? DEPTH_MAX : 0;
 	if (!room->used) {
 		room->used = true;
 		return true;
 	}
-	if (!room->zygote.work || !root_untouched(room))
-		return false;
-	if (!remove_dir(room->places, "work", left ? DEPTH_MAX : 0, &left) || !remove_dir(room->places, "tmp", left ? DEPTH_MAX : 0, &left))
+	if (!room->zygote.work || !root_untouched(room) || !remove_dir(room->places, "work", depth, &left) ||
+		!remove_dir(room->places, "tmp", depth, &left) || !remove_dir(room->shm, "shm", DEPTH_MAX, &shm_left))
 		return false;
 	return mkdirat(room->places, "work", 0755) == 0 && mkdirat(room->places, "tmp", 01777) == 0 &&
+		mkdirat(room->shm, "shm", 01777) == 0 &&
 		gate5(SYS_fchownat, room->places, "work", POOL_JOB_UID, POOL_JOB_UID, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
@@ -378,7 +382,7 @@ static void room_main(const struct room_spec *given)
 	static struct room_spec spec; /* the caller's may change under our eyes: pool/keeper.c */
 	unsigned step = STEP_NONE;
 	spec = *given;
-	room = (struct room){.spec = &spec, .upper = -1, .places = -1, .held = {-1, -1}, .zygote = {.spec = &spec, .listener = -1}};
+	room = (struct room){.spec = &spec, .upper = -1, .places = -1, .shm = -1, .held = {-1, -1}, .zygote = {.spec = &spec, .listener = -1}};
 	take_fds(&room);
 	wait_for_nursery(&room);
 	int r = set_up(&room, &step);

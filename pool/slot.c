@@ -152,7 +152,7 @@ static int make_net(struct nursery *n, struct slot *s, struct err *err)
 int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct err *err)
 {
 	struct slot *s = &n->slots[index];
-	*s = (struct slot){.index = index, .lock = -1, .room_pidfd = -1, .requests = -1, .net = -1, .leaf = CGROUP_LEAF_NONE};
+	*s = (struct slot){.index = index, .lock = -1, .room_pidfd = -1, .requests = -1, .control = -1, .net = -1, .leaf = CGROUP_LEAF_NONE};
 	unsigned number = first_number;
 	for (; number < POOL_NUMBERS_MAX; number++) {
 		s->lock = take_number(n, number);
@@ -265,7 +265,7 @@ static int make_room(struct nursery *n, struct slot *s, unsigned *step, struct e
 	if (pipe2(go, O_CLOEXEC) < 0)
 		return err_set(err, errno, "make a pipe");
 	_cleanup_close_ int wait = go[0], start = go[1];
-	const struct room_spec spec = {.group = n->attach_unified ? -1 : s->leaf.room, .requests = theirs, .go = wait, .root = mounts.root, .usr = mounts.usr, .scratch = mounts.scratch, .network = s->plan.network, .filter = policy->fd, .filter_len = policy->len, .listener = policy->listener, .early = policy->early, .lazy_scratch = mounts.freed_late};
+	const struct room_spec spec = {.group = n->attach_unified ? -1 : s->leaf.room, .requests = theirs, .go = wait, .number = ++s->rooms, .root = mounts.root, .usr = mounts.usr, .scratch = mounts.scratch, .network = s->plan.network, .filter = policy->fd, .filter_len = policy->len, .listener = policy->listener, .early = policy->early, .lazy_scratch = mounts.freed_late};
 	r = clone_room(n, s, &spec, err);
 	if (r < 0)
 		return r;
@@ -283,20 +283,13 @@ static int make_room(struct nursery *n, struct slot *s, unsigned *step, struct e
 }
 
 /* Ask the room for the next zygote, which introduces itself to the worker. */
-static int make_zygote(struct nursery *n, struct slot *s, unsigned *step, struct err *err)
+static int make_zygote(struct slot *s, unsigned *step, struct err *err)
 {
-	int control[2];
-	*step = STEP_CLONE;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) < 0)
-		return err_set(err, errno, "make a control socket");
 	const struct room_request request = {.network = s->plan.network};
-	int fds[2] = {control[1], s->leaf.dir};
-	int r = fd_send(s->requests, &request, sizeof(request), fds, 2);
-	(void)close(control[1]);
+	int fds[2] = {s->control, s->leaf.dir};
+	*step = STEP_CLONE;
 	s->used = true;
-	if (r == 0)
-		tell(n, s, WIRE_READY, 0, 0, &control[0], 1);
-	(void)close(control[0]);
+	int r = fd_send(s->requests, &request, sizeof(request), fds, 2);
 	return r < 0 ? err_set(err, r, "ask the room for a zygote") : 0;
 }
 
@@ -347,7 +340,7 @@ static void advance(struct nursery *n, struct slot *s)
 	if (r == 0)
 		r = make_room(n, s, &step, &err);
 	if (r == 0)
-		r = make_zygote(n, s, &step, &err);
+		r = make_zygote(s, &step, &err);
 	if (r < 0)
 		give_up(n, s, step, r, &err);
 }
@@ -356,10 +349,7 @@ static void advance(struct nursery *n, struct slot *s)
 static uint64_t charged(const struct slot *s)
 {
 	uint64_t now = 0;
-	int v1 = s->leaf.v1[V1_MEMORY];
-	_cleanup_close_ int fd =
-		openat(v1 >= 0 ? v1 : s->leaf.dir, v1 >= 0 ? "memory.usage_in_bytes" : "memory.current", O_RDONLY | O_CLOEXEC);
-	return fd < 0 || fd_pread_u64(fd, &now) < 0 ? 0 : now;
+	return s->leaf.charged < 0 || fd_pread_u64(s->leaf.charged, &now) < 0 ? 0 : now;
 }
 
 static void drop_cache(struct slot *s)
@@ -391,6 +381,7 @@ static void let_go_of_others(struct nursery *n, const struct slot *mine)
 			continue;
 		n->stamper->detach(n->stamper->env, s->stamp);
 		cleanup_close(&s->requests);
+		cleanup_close(&s->control);
 		cleanup_close(&s->lock);
 		cleanup_close(&s->room_pidfd);
 		cgroup_leaf_close(&s->leaf);
@@ -471,7 +462,7 @@ static bool reuse_room(struct nursery *n, struct slot *s)
 	}
 	if (r == 0) {
 		s->made_for = s->plan;
-		r = make_zygote(n, s, &step, &err);
+		r = make_zygote(s, &step, &err);
 	}
 	if (r < 0)
 		log_write(LOG_INFO_, "nursery: slot=%u step=\"%s\" error=\"%s\", making another room", s->number, pool_step_name(step), err_msg(&err));
@@ -480,8 +471,10 @@ static bool reuse_room(struct nursery *n, struct slot *s)
 	return r == 0;
 }
 
-void slot_stamp(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan)
+void slot_stamp(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan, int control)
 {
+	cleanup_close(&s->control);
+	s->control = control;
 	if (s->state == SLOT_RETIRED)
 		return;
 	/* A stamp that is overtaken before it was made leaves its wish for a fresh leaf behind. */
@@ -574,6 +567,7 @@ void slot_close(struct nursery *n, struct slot *s)
 	struct err err = ERR_INIT;
 	keeper_stop(&s->keeper);
 	cleanup_close(&s->requests);
+	cleanup_close(&s->control);
 	cleanup_close(&s->net);
 	if (s->stamp)
 		n->stamper->slot_free(n->stamper->env, s->stamp);

@@ -47,6 +47,8 @@ struct slot {
 	pid_t room, helper, opener;
 	int room_pidfd;
 	int requests;		   /* socket to the room */
+	int control;		   /* the last STAMP's: the zygote's end */
+	int rooms;		   /* made so far */
 	struct wire_plan made_for; /* the room's plan, with the disk limits that hold now */
 	int net;		   /* the slot's empty network namespace, loopback down, for policies without sockets: shared only with
 				     * the slot's later jobs, since /proc/net shows a namespace's sockets to all in it */
@@ -59,7 +61,8 @@ struct slot {
 int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct err *err);
 /* slot_sweep - remove the leaves that crashed owners of other numbers left: those whose lock is free. */
 void slot_sweep(struct nursery *n);
-void slot_stamp(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan);
+/* slot_stamp - @control becomes the slot's. */
+void slot_stamp(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan, int control);
 void slot_resize(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan);
 /* slot_serve_open - @root: a job's, as its HELLO gave it to the worker. */
 void slot_serve_open(struct nursery *n, struct slot *s, int sock, int root);

@@ -25,15 +25,15 @@
 enum wire_type {
 	/* worker → nursery */
 	WIRE_POLICY = 1, /* + sealed memfd: a BPF program under an index */
-	WIRE_STAMP,	 /* make a zygote for a plan in a slot; whatever the slot held is killed and scrubbed first */
+	WIRE_STAMP,	 /* + the zygote's end of a control socket: make a zygote for a plan in a slot, which says HELLO there; whatever
+			  * the slot held is ended and scrubbed first */
 	WIRE_RESIZE,	 /* other disk limits for a ready zygote */
 	WIRE_OPEN,	 /* + socket, a job's root: a helper with the slot's credentials serves struct open_request on it */
 	WIRE_RETIRE,	 /* give the slot up: it would not empty */
 	/* nursery → worker */
 	WIRE_HELLO,  /* what this host can do: struct wire_host */
 	WIRE_LEAF,   /* + knob fds, in the order of `knobs`: the slot's leaf was made (again) */
-	WIRE_READY,  /* + control socket: a zygote is being made, and says HELLO on it */
-	WIRE_FAILED, /* no zygote: step and error say why */
+	WIRE_FAILED, /* no zygote: step and error say why; or the slot's room ended unasked */
 	WIRE_RESIZED,
 };
 
@@ -121,7 +121,7 @@ struct zygote_msg {
 	uint32_t type;
 	uint32_t step;
 	int32_t error;
-	int32_t index;
+	int32_t index; /* detail of the step; HELLO: which room of the slot, whose zygotes all share one page */
 };
 
 /*

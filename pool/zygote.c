@@ -57,19 +57,22 @@ static void die(const struct zygote *z, unsigned step, int error)
 	_exit(1);
 }
 
-int zygote_become(uid_t id)
+static int drop_caps(void)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
 	struct __user_cap_data_struct none[2] = {{0}, {0}};
-	long r = gate3(SYS_setresgid, id, id, id);
+	return (int)gate2(SYS_capset, &header, none);
+}
+
+static int become_job(void)
+{
+	long r = gate3(SYS_setresgid, POOL_JOB_UID, POOL_JOB_UID, POOL_JOB_UID);
 	if (r == 0)
-		r = gate3(SYS_setresuid, id, id, id);
+		r = gate3(SYS_setresuid, POOL_JOB_UID, POOL_JOB_UID, POOL_JOB_UID);
 	if (r == 0)
-		r = gate2(SYS_capset, &header, none);
-	if (r == 0)
+		r = drop_caps();
+	if (r == 0) /* the memory is the room's and the init's too, and a change of ids sets fs.suid_dumpable */
 		r = gate5(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
-	if (r == 0) /* cleared by every change of ids, prctl(2) */
-		r = gate5(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	return (int)r;
 }
 
@@ -114,7 +117,7 @@ static void hello(const struct zygote *z, int listener)
 {
 	const struct zygote_page *page = z->page;
 	int fds[7] = {z->pidfd, z->root, z->page_fd, page->fd_stdin, page->fd_stdout, page->fd_stderr, listener};
-	zygote_report(z->control, ZYGOTE_HELLO, 0, 0, 0, fds, listener >= 0 ? 7 : 6);
+	zygote_report(z->control, ZYGOTE_HELLO, 0, 0, z->spec->number, fds, listener >= 0 ? 7 : 6);
 }
 
 static void child_main(void *arg)
@@ -124,7 +127,7 @@ static void child_main(void *arg)
 	int inside[3] = {-1, -1, -1};
 	bool shared = z->sync[1] >= 0; /* the fds, with the init */
 	page->step = STEP_SETUP_CAPS;
-	int r = zygote_become(POOL_JOB_UID);
+	int r = become_job();
 	if (r == 0) {
 		r = (int)gate0(SYS_setsid);
 		r = r < 0 ? r : 0;
@@ -227,7 +230,7 @@ static void set_up(struct zygote *z)
 	/* Not at clone: there the new namespace's root would still be the room's group, and its path would show. */
 	long r = gate1(SYS_unshare, CLONE_NEWCGROUP);
 	if (r == 0)
-		r = zygote_setup_mounts(z->work, &step);
+		r = zygote_setup_mounts(z, &step);
 	if (r < 0)
 		die(z, step, (int)r);
 	if (z->network == POOL_NET_LOOPBACK) {
@@ -261,11 +264,10 @@ static void wait_for_end(struct zygote *z)
 static void init_main(void *arg)
 {
 	struct zygote *z = arg;
-	(void)gate5(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	(void)umask(022);
 	set_up(z);
 	make_child(z);
-	int r = zygote_become(POOL_INIT_UID);
+	int r = drop_caps(); /* still the slot's root by name, which is not the job's user, and nobody outside */
 	if (r < 0)
 		die(z, STEP_SETUP_CAPS, r);
 	if (z->filter)

@@ -25,6 +25,7 @@ struct room_spec {
 	int root;     /* detached mount of the jobs' root */
 	int usr;      /* read-only mount for /usr, or -1 */
 	int scratch;  /* detached mount of the scratch: u/ is the root's upper directory, j/ the jobs' own places */
+	int number;   /* counts the rooms of a slot */
 	enum pool_network network;
 	int filter; /* memfd with the policy's instructions */
 	unsigned short filter_len;
@@ -38,7 +39,10 @@ struct room_request { /* + the zygote's end of its control socket, and the leaf'
 };
 
 #define ROOM_TOUCHED 3 /* exit code: what a job left cannot be undone here; the slot is to be stamped anew */
+/* In the room; a zygote's own places cover them. */
 #define ROOM_SCRATCH "/dev/shm"
+#define ROOM_SHM "/tmp" /* a tmpfs that only the memory limit bounds: shm/ is for /dev/shm */
+#define ROOM_NOTHING ROOM_SHM "/nothing"
 
 /*
  * room_clone - clone a room with namespaces of its own. It waits on spec->go, then sets up, then serves requests, each of which
@@ -53,6 +57,10 @@ pid_t room_clone(const struct room_spec *spec, int *ret_pidfd);
 #define ZYGOTE_KEEP_FD 9 /* in the room: the last zygote's mount namespace */
 #define ZYGOTE_STACK (128u << 10)
 
+struct mask {
+	const char *with, *path;
+};
+
 struct zygote {
 	const struct room_spec *spec;
 	enum pool_network network;
@@ -63,6 +71,8 @@ struct zygote {
 	const struct sock_filter *filter; /* to be installed by the child itself, where the room could not */
 	int root, pidfd, child_pidfd, sync[2];
 	pid_t child;
+	struct mask masks[16]; /* of /proc, on this kernel */
+	unsigned nmasks;
 	char *init_stack, *child_stack; /* their upper ends */
 };
 
@@ -70,17 +80,17 @@ struct zygote {
 pid_t zygote_start(struct zygote *z, int leaf);
 /* zygote_report - a message on the control socket. */
 void zygote_report(int control, unsigned type, unsigned step, int error, int index, const int *fds, size_t nfds);
-/* zygote_become - another user, no capability left, not dumpable, dead with the parent. Return: 0 or -errno. */
-int zygote_become(uid_t id);
 
 /* floor_install - the fixed filter beneath every policy, with the gate of this process; -errno. @listener: the policy has one. */
 int floor_install(bool sockets, bool listener);
 /* floor_build - for tests: the program; returns its length, at most cap. */
 unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets, bool listener);
 
-/* room_setup_mounts, zygote_setup_mounts - *ret_step says how far they came. @work: give /work a place of its own. */
+/* room_setup_mounts, zygote_setup_mounts - *ret_step says how far they came. */
 int room_setup_mounts(int root, int usr, int scratch, unsigned *ret_step);
-int zygote_setup_mounts(bool work, unsigned *ret_step);
+int zygote_setup_mounts(const struct zygote *z, unsigned *ret_step);
+/* room_choose_masks - what of /proc jobs shall not see here, found once. */
+int room_choose_masks(struct zygote *z);
 
 /* launch_job - in the child: receive the job and exec it. Returns only on failure, with page->step and error set. */
 void launch_job(struct zygote_page *page, int (*lock)(void *ctx), void *lock_ctx);
