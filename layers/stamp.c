@@ -33,7 +33,7 @@ static int clone_tree(int dirfd, const char *path, unsigned attrs, struct err *e
 	_cleanup_close_ int tree = sys_open_tree(dirfd, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
 	if (tree < 0)
 		return err_set(err, tree, "clone the mount of %s", *path ? path : "the state directory");
-	struct mount_attr attr = {.attr_set = attrs};
+	struct mount_attr attr = {.attr_set = attrs, .attr_clr = attrs & MOUNT_ATTR__ATIME ? MOUNT_ATTR__ATIME : 0};
 	int r = sys_mount_setattr(tree, "", AT_EMPTY_PATH, &attr);
 	if (r < 0)
 		return err_set(err, r, "restrict the mount of %s", *path ? path : "the state directory");
@@ -261,8 +261,8 @@ static int attach_scratch(struct stamp_env *env, struct stamp_slot *slot, const 
 	}
 	(void)snprintf(upper, 64, "s/u");
 	(void)snprintf(work, 64, "s/w");
-	/* While it is attached: what is not cannot be cloned. */
-	slot->places = clone_tree(AT_FDCWD, "s", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, err);
+	/* While it is attached: what is not cannot be cloned. No job may see when another looked into its /tmp. */
+	slot->places = clone_tree(AT_FDCWD, "s", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME, err);
 	return slot->places < 0 ? slot->places : scratch_fill(slot->scratch, slot, err);
 }
 

@@ -198,28 +198,38 @@ static int set_limits(const struct dispatch *d, struct failure *f)
 	const struct {
 		int resource;
 		uint64_t value;
+	} limits[] = {{RLIMIT_NOFILE, d->open_files}, {RLIMIT_STACK, d->stack_bytes}, {RLIMIT_FSIZE, d->file_bytes}};
+	for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
+		struct rlimit want = {limits[i].value, limits[i].value};
+		if (setrlimit((__rlimit_resource_t)limits[i].resource, &want) < 0)
+			return fail(f, STEP_RLIMIT, errno, limits[i].resource);
+	}
+	return 0;
+}
+
+/* Those that are the same for every job; a host that has less already is stricter still. */
+int launch_common_limits(void)
+{
+	static const struct {
+		int resource;
+		rlim_t value;
 	} limits[] = {
-		/* 1, not 0: with 0 a core_pattern that is a pipe would still get the job's memory, core(5). */
+		/* 1, not 0: with 0 a core_pattern that is a pipe would still get the job's memory, core(5). Where the host has 0, the
+		 * nursery saw to it that it is harmless. */
 		{RLIMIT_CORE, 1},
-		{RLIMIT_NOFILE, d->open_files},
-		{RLIMIT_STACK, d->stack_bytes},
-		{RLIMIT_FSIZE, d->file_bytes},
 		{RLIMIT_MSGQUEUE, 819200},
 		{RLIMIT_MEMLOCK, 65536},
 		{RLIMIT_RTPRIO, 0},
 		{RLIMIT_NICE, 0},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
-		struct rlimit held, want = {limits[i].value, limits[i].value};
+		struct rlimit held;
 		if (getrlimit((__rlimit_resource_t)limits[i].resource, &held) < 0)
-			return fail(f, STEP_RLIMIT, errno, limits[i].resource);
-		/* These only ever go down; a host that has less already is stricter still. */
-		bool lower_only = limits[i].resource == RLIMIT_MSGQUEUE || limits[i].resource == RLIMIT_MEMLOCK ||
-			limits[i].resource == RLIMIT_CORE; /* the nursery saw to it that 0 is harmless */
-		if (lower_only && held.rlim_max < want.rlim_max)
-			want.rlim_cur = want.rlim_max = held.rlim_max;
+			return -errno;
+		rlim_t value = MIN(held.rlim_max, limits[i].value);
+		struct rlimit want = {value, value};
 		if (setrlimit((__rlimit_resource_t)limits[i].resource, &want) < 0)
-			return fail(f, STEP_RLIMIT, errno, limits[i].resource);
+			return -errno;
 	}
 	return 0;
 }

@@ -342,8 +342,15 @@ int leaf_begin(struct leaf *leaf, struct err *err)
 	 * -EBADF before: such a leaf is new for every job, so its peak is this zygote's own. */
 	if (leaf->fd[KNOB_MEMORY_PEAK] >= 0)
 		leaf->peak_stale = pwrite(leaf->fd[KNOB_MEMORY_PEAK], "0", 1, 0) < 0;
-	read_raw(leaf, &leaf->base);
 	(void)err;
+	if (!leaf->have_last) {
+		read_raw(leaf, &leaf->base);
+		return 0;
+	}
+	/* Since the last job ended only a zygote was made: that takes CPU time, but reads no disk and hits no other limit. */
+	leaf->base = leaf->last;
+	read_cpu(leaf, &leaf->base.cpu_user_us, &leaf->base.cpu_system_us);
+	leaf->base.throttled_us = read_throttled(leaf);
 	return 0;
 }
 
@@ -352,11 +359,13 @@ static uint64_t since(uint64_t now, uint64_t then)
 	return now > then ? now - then : 0;
 }
 
-int leaf_read(const struct leaf *leaf, struct leaf_usage *ret, struct err *err)
+int leaf_read(struct leaf *leaf, struct leaf_usage *ret, struct err *err)
 {
 	struct leaf_usage u;
 	(void)err;
 	read_raw(leaf, &u);
+	leaf->last = u;
+	leaf->have_last = true;
 	u.cpu_user_us = since(u.cpu_user_us, leaf->base.cpu_user_us);
 	u.cpu_system_us = since(u.cpu_system_us, leaf->base.cpu_system_us);
 	u.throttled_us = since(u.throttled_us, leaf->base.throttled_us);

@@ -64,7 +64,7 @@ int room_setup_mounts(int root, int usr, int scratch, unsigned *ret_step)
 	if (r < 0)
 		return r;
 	*ret_step = STEP_SETUP_SHM;
-	r = attach_new("tmpfs", "0755", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, ROOM_SHM + 1);
+	r = attach_new("tmpfs", "0755", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOATIME, ROOM_SHM + 1);
 	if (r < 0)
 		return r;
 	/* A zygote may mount its own only where a whole one is there: mount_too_revealing(), fs/namespace.c. */
@@ -94,12 +94,11 @@ static int make_nothing(void)
 
 /*
  * What the OCI runtime specification's common defaults mask: of those that this kernel has, those that a job's user could read or
- * write. The others belong to the machine's root, whom no id of a job's is mapped to. keys and key-users are left: they show each
- * reader its own user namespace (security/keys/proc.c).
+ * write. The others belong to the machine's root, whom no id of a job's is mapped to.
  */
 int room_choose_masks(struct zygote *z)
 {
-	static const char *const files[] = {"/proc/kcore", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
+	static const char *const files[] = {"/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
 		"/proc/sched_debug", "/proc/interrupts", "/proc/sysrq-trigger", "/proc/kallsyms", "/proc/kpagecount",
 		"/proc/kpageflags", "/proc/kpagecgroup", "/proc/vmallocinfo"};
 	static const char *const dirs[] = {"/proc/acpi", "/proc/asound", "/proc/scsi", "/proc/driver"};

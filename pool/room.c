@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/seccomp.h>
@@ -36,12 +37,24 @@
 #define DEPTH_MAX 4
 #define FILTER_MAX 4096 /* BPF_MAXINSNS */
 
+/*
+ * A directory of the room's own, whose entries jobs may come to change but never itself: as long as the time of its last change
+ * stands, so does all that is in it. A change is stamped with the time of the last tick, so that it can only be told when that of
+ * the one before is older: `telling`.
+ */
+struct place {
+	int fd;
+	struct timespec changed;
+	bool telling;
+};
+
 struct room {
 	const struct room_spec *spec;
 	struct zygote zygote;
 	int go, root, usr, filter_fd, scratch;
-	int upper, places, shm; /* u/ and j/ of the scratch; the tmpfs for /dev/shm */
-	bool used;		/* a zygote has had the places */
+	struct place upper, tmp, memory; /* u/ and j/tmp of the scratch, shm/ of the tmpfs for /dev/shm */
+	int places, shm;		 /* j/ of the scratch, and that tmpfs */
+	bool used;			 /* a zygote has had the places */
 	pid_t init;
 	int held[2]; /* of the last request: its init used them in the table that the two shared at first */
 };
@@ -171,17 +184,45 @@ static bool work_is_empty(void)
 	return dir != NULL;
 }
 
+static void watch_place(struct place *place)
+{
+	struct stat st;
+	struct timespec now;
+	place->telling = clock_gettime(CLOCK_REALTIME_COARSE, &now) == 0 && fstat(place->fd, &st) == 0 &&
+		(st.st_ctim.tv_sec < now.tv_sec || (st.st_ctim.tv_sec == now.tv_sec && st.st_ctim.tv_nsec < now.tv_nsec));
+	place->changed = st.st_ctim;
+}
+
+static bool unchanged(const struct place *place)
+{
+	struct stat st;
+	return place->telling && fstat(place->fd, &st) == 0 && st.st_ctim.tv_sec == place->changed.tv_sec &&
+		st.st_ctim.tv_nsec == place->changed.tv_nsec;
+}
+
+static int open_place(struct place *place, int at, const char *name)
+{
+	cleanup_close(&place->fd);
+	place->fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return place->fd < 0 ? -errno : 0;
+}
+
 static int open_places(struct room *room)
 {
-	room->upper = open(ROOM_SCRATCH "/u", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	int r = open_place(&room->upper, AT_FDCWD, ROOM_SCRATCH "/u");
+	if (r < 0)
+		return r;
 	room->places = open(ROOM_SCRATCH "/j", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (room->upper < 0 || room->places < 0)
+	if (room->places < 0)
 		return -errno;
 	room->zygote.work = work_is_empty();
 	room->shm = open(ROOM_SHM, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (room->shm < 0 || mkdirat(room->shm, "shm", 01777) < 0)
 		return -errno;
-	return room_choose_masks(&room->zygote);
+	r = open_place(&room->tmp, room->places, "tmp");
+	if (r == 0)
+		r = open_place(&room->memory, room->shm, "shm");
+	return r < 0 ? r : room_choose_masks(&room->zygote);
 }
 
 static int set_up(struct room *room, unsigned *step)
@@ -212,6 +253,10 @@ static int set_up(struct room *room, unsigned *step)
 	r = make_page(z);
 	if (r == 0)
 		r = gate_make_key();
+	if (r < 0)
+		return r;
+	*step = STEP_RLIMIT;
+	r = launch_common_limits();
 	if (r < 0)
 		return r;
 	*step = STEP_SETUP_CAPS;
@@ -298,9 +343,11 @@ static bool root_untouched(const struct room *room)
 {
 	_Alignas(struct entry) char buf[4096];
 	unsigned found = 0;
-	if (lseek(room->upper, 0, SEEK_SET) < 0)
+	if (unchanged(&room->upper))
+		return true;
+	if (lseek(room->upper.fd, 0, SEEK_SET) < 0)
 		return false;
-	for (long n; (n = gate3(SYS_getdents64, room->upper, buf, sizeof(buf))) != 0;) {
+	for (long n; (n = gate3(SYS_getdents64, room->upper.fd, buf, sizeof(buf))) != 0;) {
 		if (n < 0)
 			return false;
 		for (long at = 0; at < n;) {
@@ -316,21 +363,24 @@ static bool root_untouched(const struct room *room)
 	return found == 2;
 }
 
+/* A place that anybody may write in, but which is the room's: new, unless nothing was ever done in it. */
+static bool renew_place(struct place *place, int at, const char *name, unsigned depth, unsigned *left)
+{
+	return unchanged(place) || (remove_dir(at, name, depth, left) && mkdirat(at, name, 01777) == 0 && open_place(place, at, name) == 0);
+}
+
 /* The places of the last job go, with all that is in them; the next job's are new. Return: false when that is the nursery's work. */
 static bool renew_places(struct room *room)
 {
 	/* What is deleted in the scratch may stay charged to the slot: then it is not deleted here. */
 	unsigned shm_left = REMOVALS_MAX, left = room->spec->lazy_scratch ? 0 : REMOVALS_MAX, depth = left ? DEPTH_MAX : 0;
-	if (!room->used) {
-		room->used = true;
-		return true;
-	}
-	if (!room->zygote.work || !root_untouched(room) || !remove_dir(room->places, "work", depth, &left) ||
-		!remove_dir(room->places, "tmp", depth, &left) || !remove_dir(room->shm, "shm", DEPTH_MAX, &shm_left))
+	if (room->used && (!room->zygote.work || !root_untouched(room) || !remove_dir(room->places, "work", depth, &left) || mkdirat(room->places, "work", 0755) < 0 || gate5(SYS_fchownat, room->places, "work", POOL_JOB_UID, POOL_JOB_UID, AT_SYMLINK_NOFOLLOW) < 0 || !renew_place(&room->tmp, room->places, "tmp", depth, &left) || !renew_place(&room->memory, room->shm, "shm", DEPTH_MAX, &shm_left)))
 		return false;
-	return mkdirat(room->places, "work", 0755) == 0 && mkdirat(room->places, "tmp", 01777) == 0 &&
-		mkdirat(room->shm, "shm", 01777) == 0 &&
-		gate5(SYS_fchownat, room->places, "work", POOL_JOB_UID, POOL_JOB_UID, AT_SYMLINK_NOFOLLOW) == 0;
+	room->used = true;
+	watch_place(&room->upper);
+	watch_place(&room->tmp);
+	watch_place(&room->memory);
+	return true;
 }
 
 static void make_next(struct room *room, const struct room_request *request)
@@ -382,7 +432,7 @@ static void room_main(const struct room_spec *given)
 	static struct room_spec spec; /* the caller's may change under our eyes: pool/keeper.c */
 	unsigned step = STEP_NONE;
 	spec = *given;
-	room = (struct room){.spec = &spec, .upper = -1, .places = -1, .shm = -1, .held = {-1, -1}, .zygote = {.spec = &spec, .listener = -1}};
+	room = (struct room){.spec = &spec, .upper = {.fd = -1}, .tmp = {.fd = -1}, .memory = {.fd = -1}, .places = -1, .shm = -1, .held = {-1, -1}, .zygote = {.spec = &spec, .listener = -1}};
 	take_fds(&room);
 	wait_for_nursery(&room);
 	int r = set_up(&room, &step);

@@ -94,5 +94,7 @@ int room_choose_masks(struct zygote *z);
 
 /* launch_job - in the child: receive the job and exec it. Returns only on failure, with page->step and error set. */
 void launch_job(struct zygote_page *page, int (*lock)(void *ctx), void *lock_ctx);
+/* launch_common_limits - in the room, for all that it makes. Return: 0 or -errno. */
+int launch_common_limits(void);
 /* launch_forget - in the room: let go of what the last child mapped. */
 void launch_forget(void);
