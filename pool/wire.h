@@ -20,7 +20,6 @@
 #define POOL_NUMBERS_MAX 4000
 #define POOL_KEEPER_TASKS 2u /* in a hybrid leaf: pool/keeper.h, and the room */
 #define POOL_JOB_UID 1000u   /* the job's user and group, inside */
-#define POOL_INIT_UID 65533u /* the zygote's init, inside: another user than the job's */
 
 enum wire_type {
 	/* worker → nursery */
