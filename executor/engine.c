@@ -80,6 +80,7 @@ void seat_stamp(struct seat *seat, const struct wire_plan *plan)
 	if (seat->zygote)
 		zygote_ref_drop(TAKE_PTR(seat->zygote));
 	seat->plan = *plan;
+	seat->plan_hash = plan_hash(plan);
 	seat->seq = ++engine->next_seq;
 	seat->got_hello = seat->failed_once = false;
 	seat->state = SEAT_STAMPING;
@@ -103,12 +104,9 @@ void seat_release(struct seat *seat)
 
 void seat_renew(struct seat *seat)
 {
-	struct engine *engine = seat->engine;
 	seat->run = NULL;
-	/* The same plan again: the next job is most likely of the same kind. Layers of one submission are not. */
-	struct wire_plan plan = seat->plan;
-	if (plan.nlayers > 1 && engine->have_warm)
-		plan = engine->warm_plan;
+	struct wire_plan plan;
+	mix_next(seat, &plan);
 	leaf_relax(&seat->leaf, &seat->last_usage);
 	plan.fresh_leaf = leaf_is_spent(&seat->leaf, &seat->last_usage);
 	seat_stamp(seat, &plan);
@@ -326,8 +324,11 @@ static void take_leaf(struct engine *engine, struct seat *seat, const struct wir
 	seat->uid_base = leaf->uid_base;
 	seat->oom_fd = seat->leaf.fd[KNOB_OOM_EVENT];
 	if (seat->state == SEAT_NONE) {
-		if (engine->have_warm)
-			seat_stamp(seat, &engine->warm_plan);
+		const struct wire_plan *plan = mix_first(engine);
+		if (plan) {
+			seat->image_layers = plan->nlayers;
+			seat_stamp(seat, plan);
+		}
 		if (engine->config.capacity)
 			engine->config.capacity(engine->config.ctx);
 	}
@@ -354,7 +355,7 @@ static int start_seats(struct engine *engine, const struct wire_host *host)
 		leaf_init(&seat->leaf);
 	}
 	engine->hello = true;
-	if (engine_make_warm_plan(engine, &err) < 0)
+	if (mix_init(engine, &err) < 0)
 		log_info("slots are not warmed ahead: %s", err_msg(&err));
 	return 0;
 }

@@ -41,7 +41,7 @@ struct engine_config {
 	int supervisor;	  /* SOCK_SEQPACKET for commits; the engine's */
 	const char *name; /* the worker's, for results */
 	const char *const *policy_dirs;
-	/* What idle slots are made for until jobs teach better. NULL image: host. */
+	/* What idle slots are made for until jobs teach better: "IMAGE[=SLOTS],…", where so many slots stay with an image. NULL: host. */
 	const char *warm_image, *warm_policy;
 	const struct job_limits *max_limits; /* or NULL */
 	bool pin;			     /* slot i's jobs run on CPU i (modulo their number) unless they ask for a set of their own */
@@ -55,6 +55,9 @@ struct engine_config {
 
 int engine_new(const struct engine_config *config, struct engine **ret, struct err *err);
 void engine_free(struct engine *engine);
+
+/* engine_warmth - jobs that were placed so far, and how many of them found a zygote ready for their image, policy and network. */
+void engine_warmth(const struct engine *engine, uint64_t *ret_placed, uint64_t *ret_hits);
 
 /* engine_start - run a job; done is called exactly once, possibly before this returns (a rejected job). */
 void engine_start(struct engine *engine, struct engine_job *ej);

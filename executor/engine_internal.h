@@ -31,16 +31,16 @@ enum seat_state {
 	SEAT_RETIRED,
 };
 
-struct plan_key {
-	struct wire_plan plan; /* disk limits included, but not compared */
-	uint64_t hash;
-};
-
 struct seat { /* a slot, from the worker's side */
-	struct engine *engine;
-	uint32_t index;
-	uint32_t uid_base;
+	/* First what every search looks at, in one cache line. */
 	enum seat_state state;
+	uint32_t index;
+	struct run *run;    /* the job that runs here, or waits for this seat's stamp */
+	uint64_t plan_hash; /* of `plan` */
+	uint64_t idle_since_us;
+	struct engine *engine;
+	uint32_t uid_base;
+	uint32_t image_layers; /* of the plan's layers: the image's, not a job's own */
 	struct leaf leaf;
 	struct loop_op oom_op; /* hybrid: the leaf's OOM eventfd */
 	int oom_fd;
@@ -54,12 +54,18 @@ struct seat { /* a slot, from the worker's side */
 	int page_of;
 	bool failed_once; /* this stamp's failure was told: its zygote's end is no second one */
 	struct zygote_ref *zygote;
-	struct run *run; /* the job that runs here, or waits for this seat's stamp */
 	struct leaf_usage last_usage;
 	uint64_t disk_base; /* bytes that petri's own directories take in a fresh scratch */
 	unsigned failures;  /* in a row */
 	struct loop_timer retry;
-	uint64_t idle_since_us;
+};
+
+#define WARM_MAX 32
+
+struct warm { /* what idle seats are made for */
+	struct wire_plan plan;
+	uint64_t hash;
+	unsigned floor; /* so many seats are kept for it */
 };
 
 enum run_stage {
@@ -74,6 +80,8 @@ struct run { /* a job in the engine */
 	struct engine_job *ej;
 	struct seat *seat;
 	struct wire_plan plan;
+	uint64_t plan_hash;
+	uint32_t image_layers;
 	struct leaf_limits limits;
 	int packs[8];
 	size_t npacks;
@@ -124,8 +132,9 @@ struct engine {
 	struct policy_entry policies[POOL_POLICIES_MAX];
 	size_t npolicies;
 	struct loop_op nursery_op, supervisor_op;
-	struct wire_plan warm_plan;
-	bool have_warm;
+	struct warm warm[WARM_MAX]; /* the first is for every seat that no floor claims */
+	unsigned nwarm;
+	uint64_t placed, hits; /* jobs that got a seat; that of them found one ready for their plan */
 	uint32_t next_seq, next_commit;
 	unsigned ncpus;
 	bool dead;
@@ -143,12 +152,23 @@ void engine_enqueue(struct engine *engine, struct engine_job *ej);
 /* engine_check_seats - when every slot is retired, nothing can run any more: say so. */
 void engine_check_seats(struct engine *engine);
 void engine_die(struct engine *engine, const struct err *err);
+/* engine_mix.c: which plans seats are made for */
+bool plan_equal(const struct wire_plan *a, const struct wire_plan *b);
+uint64_t plan_hash(const struct wire_plan *plan);
+/* mix_init - from the configuration: "IMAGE[=SEATS],…". */
+int mix_init(struct engine *engine, struct err *err);
+/* mix_first, mix_next - for a seat that is new, or whose job has ended. NULL: nothing yet. */
+const struct wire_plan *mix_first(struct engine *engine);
+void mix_next(struct seat *seat, struct wire_plan *plan);
+/* mix_keeps - whether a floor would be undercut if this seat were made for something else. */
+bool mix_keeps(const struct engine *engine, const struct seat *seat);
 /* engine_zygote.c */
 struct zygote_ref *zygote_ref_new(struct seat *seat, int control);
 void zygote_ref_drop(struct zygote_ref *z);
 /* engine_prepare.c: resolve a job into a run. Return: 0, or 1 with ej->result rejected, or -errno. */
 int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, struct reject *reject, struct err *err);
-int engine_make_warm_plan(struct engine *engine, struct err *err);
+/* plan_for_image - the plan of a job with this image and policy, no more. */
+int plan_for_image(struct engine *engine, const char *image, const char *policy, struct wire_plan *plan, struct err *err);
 void run_free(struct run *run);
 /* engine_run.c */
 void run_dispatch(struct run *run);

@@ -126,6 +126,7 @@ static int plan_layer(struct engine *engine, struct run *run, const struct job *
 static int plan_layers(struct engine *engine, struct run *run, const struct job *job, struct reject *why)
 {
 	uint32_t base = run->plan.nlayers;
+	run->image_layers = base;
 	for (size_t i = 0; i < job->nlayers; i++) {
 		int r = plan_layer(engine, run, job, i, why);
 		if (r == 1)
@@ -382,25 +383,21 @@ int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, s
 	return r;
 }
 
-int engine_make_warm_plan(struct engine *engine, struct err *err)
+int plan_for_image(struct engine *engine, const char *name, const char *policy, struct wire_plan *plan, struct err *err)
 {
 	struct job job;
 	struct reject why = {0};
 	struct image image = {0};
 	job_init(&job);
-	struct wire_plan *plan = &engine->warm_plan;
 	*plan = (struct wire_plan){.disk_bytes = job.limits.disk_bytes, .disk_inodes = job.limits.disk_inodes};
 	free(job.policy);
-	job.policy = strdup(engine->config.warm_policy ? engine->config.warm_policy : "judge");
+	job.policy = strdup(policy);
 	int r = plan_policy(engine, &job, plan, &why);
 	if (r == 0)
-		r = plan_image(engine, engine->config.warm_image ? engine->config.warm_image : "host", plan, &image, &why);
+		r = plan_image(engine, name, plan, &image, &why);
 	image_clear(&image);
 	job_clear(&job);
-	if (r != 0)
-		return err_say(err, ENOENT, "%s", why.message);
-	engine->have_warm = true;
-	return 0;
+	return r != 0 ? err_say(err, ENOENT, "%s", why.message) : 0;
 }
 
 void run_free(struct run *run)

@@ -10,12 +10,6 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 
-static bool plan_equal(const struct wire_plan *a, const struct wire_plan *b)
-{
-	return a->nlayers == b->nlayers && a->network == b->network && a->policy == b->policy && a->host_usr == b->host_usr &&
-		memcmp(a->layers, b->layers, sizeof(a->layers[0]) * a->nlayers) == 0;
-}
-
 void engine_wait(struct engine *engine, struct engine_job *ej)
 {
 	ej->next = NULL;
@@ -23,41 +17,66 @@ void engine_wait(struct engine *engine, struct engine_job *ej)
 	engine->waiting_tail = &ej->next;
 }
 
-static struct seat *find_seat(struct engine *engine, const struct wire_plan *plan)
+static bool made_for(const struct seat *seat, const struct run *run)
 {
-	struct seat *other = NULL;
+	return seat->plan_hash == run->plan_hash && plan_equal(&seat->plan, &run->plan);
+}
+
+/* How well an unclaimed seat suits, the higher the better; 0: not at all. Of equals the one that has idled longest is taken. */
+static int suits(const struct engine *engine, const struct seat *seat, const struct run *run)
+{
+	switch (seat->state) {
+	case SEAT_READY:
+		return made_for(seat, run) ? 5 : mix_keeps(engine, seat) ? 2
+									 : 3;
+	case SEAT_STAMPING:
+		return made_for(seat, run) ? 4 : 1; /* ready in a moment */
+	case SEAT_NONE:
+		return seat->leaf.fd[KNOB_KILL] >= 0 ? 1 : 0;
+	default:
+		return 0;
+	}
+}
+
+static struct seat *find_seat(struct engine *engine, const struct run *run)
+{
+	struct seat *best = NULL;
+	int most = 0;
 	for (unsigned i = 0; i < engine->nseats; i++) {
 		struct seat *seat = &engine->seats[i];
 		if (seat->run)
 			continue;
-		if (seat->state == SEAT_READY && plan_equal(&seat->plan, plan))
+		int how = suits(engine, seat, run);
+		if (how == 5)
 			return seat;
-		bool idle = seat->state == SEAT_READY;
-		bool better = idle && (!other || other->state != SEAT_READY || seat->idle_since_us < other->idle_since_us);
-		bool coming = seat->state == SEAT_STAMPING || (seat->state == SEAT_NONE && seat->leaf.fd[KNOB_KILL] >= 0);
-		if (better || (!other && coming))
-			other = seat;
+		if (how > most || (how == most && how > 1 && seat->idle_since_us < best->idle_since_us)) {
+			most = how;
+			best = seat;
+		}
 	}
-	return other;
+	return best;
 }
 
 static void place(struct engine *engine, struct run *run, struct seat *seat)
 {
+	bool suited = made_for(seat, run) && seat->state != SEAT_NONE;
 	seat->run = run;
 	run->seat = seat;
-	if (plan_equal(&seat->plan, &run->plan) && seat->state != SEAT_NONE) {
-		if (seat->state == SEAT_READY)
-			run_dispatch(run);
-		return; /* STAMPING for the same plan: dispatched when it is ready */
-	}
-	seat_stamp(seat, &run->plan);
+	seat->image_layers = run->image_layers;
+	engine->placed++;
+	engine->hits += suited && seat->state == SEAT_READY;
+	if (!suited)
+		seat_stamp(seat, &run->plan);
+	else if (seat->state == SEAT_READY)
+		run_dispatch(run);
+	/* STAMPING for the same plan: dispatched when it is ready. */
 }
 
 void engine_schedule(struct engine *engine)
 {
 	while (engine->waiting && !engine->dead) {
 		struct engine_job *ej = engine->waiting;
-		struct seat *seat = find_seat(engine, &ej->run->plan);
+		struct seat *seat = find_seat(engine, ej->run);
 		if (!seat)
 			return;
 		engine->waiting = ej->next;
@@ -101,6 +120,7 @@ void engine_enqueue(struct engine *engine, struct engine_job *ej)
 		ej->done(ej);
 		return;
 	}
+	run->plan_hash = plan_hash(&run->plan);
 	ej->run = run;
 	engine_wait(engine, ej);
 	engine_schedule(engine);

@@ -207,6 +207,8 @@ static void send_heartbeat(struct queue *queue)
 	heartbeat_number(&set, "slots", queue->config.slots);
 	heartbeat_number(&set, "running", queue->running);
 	heartbeat_number(&set, "done", queue->done);
+	heartbeat_number(&set, "placed", queue->placed);
+	heartbeat_number(&set, "warm", queue->warm);
 	heartbeat_number(&set, "fetched", queue->stats.fetched);
 	heartbeat_number(&set, "duplicates", queue->stats.duplicates);
 	heartbeat_number(&set, "lost", queue->stats.lost);
@@ -228,10 +230,12 @@ static void on_heartbeat(struct loop_timer *timer)
 		send_heartbeat(queue);
 }
 
-void queue_heartbeat(struct queue *queue, unsigned running, uint64_t done)
+void queue_heartbeat(struct queue *queue, unsigned running, uint64_t done, uint64_t placed, uint64_t warm)
 {
 	queue->running = running;
 	queue->done = done;
+	queue->placed = placed;
+	queue->warm = warm;
 }
 
 void queue_describe(struct queue *queue, const char *images, const char *limits)

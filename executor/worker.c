@@ -5,6 +5,7 @@
 #include "executor/worker.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -48,8 +49,11 @@ static void update_want(struct worker *w)
 {
 	if (w->queue)
 		queue_want(w->queue, w->stopping || !w->engine ? 0 : engine_free_slots(w->engine));
+	uint64_t placed = 0, warm = 0;
+	if (w->engine)
+		engine_warmth(w->engine, &placed, &warm);
 	if (w->queue)
-		queue_heartbeat(w->queue, w->nactive, w->done);
+		queue_heartbeat(w->queue, w->nactive, w->done, placed, warm);
 }
 
 /* ---- a job's end ---- */
@@ -336,6 +340,9 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 		log_error("worker: %s", err_msg(&err));
 		return 125;
 	}
+	uint64_t placed, warm;
+	engine_warmth(w.engine, &placed, &warm);
+	log_info("worker: ends: done=%" PRIu64 " placed=%" PRIu64 " warm=%" PRIu64, w.done, placed, warm);
 	engine_free(w.engine); /* before the queue: nothing may run that nobody holds */
 	queue_free(w.queue);
 	return w.exit_code;

@@ -15,7 +15,7 @@ struct worker_config {
 	uint64_t lease_ms, result_ttl_ms, grace_ms;
 	unsigned max_attempts;
 	bool allow_volatile, pin, force_tmpfs;
-	char warm_image[129], warm_policy[65];
+	char warm_image[1024], warm_policy[65];
 	char policies[512]; /* a directory of profiles, searched before the built-in ones */
 	struct job_limits max_limits;
 	const char *state;

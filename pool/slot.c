@@ -149,25 +149,36 @@ static int make_net(struct nursery *n, struct slot *s, struct err *err)
 	return s->net < 0 ? s->net : 0;
 }
 
+/* A number that nobody has, and whose groups are free of what a crashed owner may have left: the processes first, then what they wrote. */
+static int take_free_number(struct nursery *n, unsigned first, int *ret_lock, struct err *err)
+{
+	int busy = 0;
+	for (unsigned number = first; number < POOL_NUMBERS_MAX; number++) {
+		_cleanup_close_ int lock = take_number(n, number);
+		if (lock == -EAGAIN || lock == -EACCES)
+			continue;
+		if (lock < 0)
+			return err_set(err, lock, "lock slot %u", number);
+		int r = cgroup_leaf_remove(n->tree, number, err);
+		if (r == 0) {
+			*ret_lock = TAKE_FD(lock);
+			return (int)number;
+		}
+		/* Something in it cannot be killed, or is no petri's: another number does as well. */
+		busy = r;
+		log_write(LOG_WARN_, "nursery: slot=%u error=\"%s\", taking another", number, err_msg(err));
+	}
+	return busy ? busy : err_say(err, EBUSY, "all %d slot numbers of this machine are taken", POOL_NUMBERS_MAX);
+}
+
 int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct err *err)
 {
 	struct slot *s = &n->slots[index];
 	*s = (struct slot){.index = index, .lock = -1, .room_pidfd = -1, .requests = -1, .control = -1, .net = -1, .leaf = CGROUP_LEAF_NONE};
-	unsigned number = first_number;
-	for (; number < POOL_NUMBERS_MAX; number++) {
-		s->lock = take_number(n, number);
-		if (s->lock >= 0)
-			break;
-		if (s->lock != -EAGAIN && s->lock != -EACCES)
-			return err_set(err, s->lock, "lock slot %u", number);
-	}
-	if (s->lock < 0)
-		return err_say(err, EBUSY, "all %d slot numbers of this machine are taken", POOL_NUMBERS_MAX);
-	s->number = number;
-	/* First the processes that a crashed owner of this number may have left, then what they wrote. */
-	int r = cgroup_leaf_remove(n->tree, number, err);
+	int r = take_free_number(n, first_number, &s->lock, err);
 	if (r < 0)
-		return err_wrap(err, "slot %u", number);
+		return r;
+	unsigned number = s->number = (unsigned)r;
 	r = n->stamper->slot_init(n->stamper->env, number, root_of(s), &s->stamp, err);
 	if (r == 0)
 		r = make_net(n, s, err);

@@ -7,6 +7,7 @@ Exit: 0 when every submission ended as it must and nothing was left behind.
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -127,8 +128,8 @@ class Demo:
             self.worker = subprocess.Popen(
                 [self.petri, "worker", "--redis", self.redis.url, "--slots", str(self.options.slots), "--name", WORKER,
                  "--allow-volatile-redis"],
-                env=self.env(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                preexec_fn=die_with_parent)
+                env={**self.env(), "PETRI_LOG": "info"}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, preexec_fn=die_with_parent)
         begin = time.monotonic()
         while not self.client("EXISTS", f"petri:worker:{WORKER}"):
             if self.worker.poll() is not None:
@@ -137,6 +138,14 @@ class Demo:
                 raise DemoError("the worker shows no heartbeat after 30 s")
             time.sleep(0.01)
         say(f"worker started: {self.options.slots} slots, ready after {time.monotonic() - begin:.2f} s")
+
+    def warmth(self):
+        """How many jobs found a zygote ready for their image, policy and network; from the worker's last words."""
+        found = re.findall(r"worker: ends: .*placed=(\d+) warm=(\d+)", self.worker_log())
+        if not found or found[-1][0] == "0":
+            return ""
+        placed, warm = map(int, found[-1])
+        return f"; {warm} of {placed} jobs ({warm / placed:.0%}) found a warm slot"
 
     def stop_worker(self):
         if not self.worker or self.worker.poll() is not None:
@@ -151,7 +160,7 @@ class Demo:
             self.worker.kill()
             self.worker.wait()
             return
-        say(f"worker stopped with code {self.worker.returncode} after {time.monotonic() - begin:.2f} s")
+        say(f"worker stopped with code {self.worker.returncode} after {time.monotonic() - begin:.2f} s{self.warmth()}")
         if self.worker.returncode != 0:
             self.failures.append(f"the worker ended with code {self.worker.returncode}")
 

@@ -1,0 +1,124 @@
+/*
+ * The mix: which plans idle seats are made for. A seat that has run a job is made ready for the same plan again, since the next job is
+ * most likely of the same kind, without the layers that only one submission has; a job that finds no seat of its plan takes the one
+ * that has idled longest (engine_schedule.c). So the mix follows what arrives. An image may have a floor: so many seats are kept for it,
+ * and given back to it when a rush for others is over.
+ */
+#include "executor/engine_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/parse.h"
+
+#define FNV_OFFSET 0xcbf29ce484222325ull
+#define FNV_PRIME 0x100000001b3ull
+
+bool plan_equal(const struct wire_plan *a, const struct wire_plan *b)
+{
+	return a->nlayers == b->nlayers && a->network == b->network && a->policy == b->policy && a->host_usr == b->host_usr &&
+		memcmp(a->layers, b->layers, sizeof(a->layers[0]) * a->nlayers) == 0;
+}
+
+static uint64_t fold(uint64_t hash, const void *data, size_t len)
+{
+	const unsigned char *p = data;
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ p[i]) * FNV_PRIME;
+	return hash;
+}
+
+/* FNV-1a, over what plan_equal() compares. */
+uint64_t plan_hash(const struct wire_plan *plan)
+{
+	const uint32_t words[4] = {plan->nlayers, plan->network, plan->policy, plan->host_usr};
+	return fold(fold(FNV_OFFSET, words, sizeof(words)), plan->layers, sizeof(plan->layers[0]) * plan->nlayers);
+}
+
+static int add_warm(struct engine *engine, const char *image, unsigned floor, struct err *err)
+{
+	if (engine->nwarm == WARM_MAX)
+		return err_say(err, E2BIG, "warm-image names more than %d images", WARM_MAX);
+	struct warm *warm = &engine->warm[engine->nwarm];
+	int r = plan_for_image(engine, image, engine->config.warm_policy ? engine->config.warm_policy : "judge", &warm->plan, err);
+	if (r < 0)
+		return r;
+	warm->hash = plan_hash(&warm->plan);
+	warm->floor = floor;
+	engine->nwarm++;
+	return 0;
+}
+
+/* One that is not there yet must not keep the others from being warmed. */
+int mix_init(struct engine *engine, struct err *err)
+{
+	_cleanup_free_ char *list = strdup(engine->config.warm_image ? engine->config.warm_image : "host");
+	char *rest = NULL;
+	int worst = 0;
+	for (char *item = list ? strtok_r(list, ",", &rest) : NULL; item; item = strtok_r(NULL, ",", &rest)) {
+		struct err why = ERR_INIT;
+		char *count = strchr(item, '=');
+		uint64_t floor = 0;
+		if (count)
+			*count++ = '\0';
+		int r = count ? parse_u64(count, &floor, &why) : 0;
+		if (r == 0 && floor > POOL_SLOTS_MAX)
+			r = err_say(&why, ERANGE, "more than %d", POOL_SLOTS_MAX);
+		if (r == 0)
+			r = add_warm(engine, item, (unsigned)floor, &why);
+		if (r < 0)
+			worst = err_say(err, -r, "image '%.100s': %s", item, err_msg(&why));
+	}
+	return worst;
+}
+
+static unsigned seats_of(const struct engine *engine, uint64_t hash)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < engine->nseats; i++)
+		n += engine->seats[i].state != SEAT_NONE && engine->seats[i].state != SEAT_RETIRED && engine->seats[i].plan_hash == hash;
+	return n;
+}
+
+static const struct warm *short_of_seats(const struct engine *engine)
+{
+	for (unsigned i = 0; i < engine->nwarm; i++)
+		if (engine->warm[i].floor > 0 && seats_of(engine, engine->warm[i].hash) < engine->warm[i].floor)
+			return &engine->warm[i];
+	return NULL;
+}
+
+const struct wire_plan *mix_first(struct engine *engine)
+{
+	const struct warm *warm = short_of_seats(engine);
+	if (!warm && engine->nwarm > 0)
+		warm = &engine->warm[0];
+	return warm ? &warm->plan : NULL;
+}
+
+void mix_next(struct seat *seat, struct wire_plan *plan)
+{
+	const struct warm *warm = short_of_seats(seat->engine);
+	*plan = seat->plan;
+	if (plan->nlayers > seat->image_layers)
+		plan->nlayers = seat->image_layers; /* the image's lie lowest */
+	if (warm && !mix_keeps(seat->engine, seat))
+		*plan = warm->plan;
+}
+
+bool mix_keeps(const struct engine *engine, const struct seat *seat)
+{
+	for (unsigned i = 0; i < engine->nwarm; i++)
+		if (engine->warm[i].hash == seat->plan_hash)
+			return engine->warm[i].floor > 0 && seats_of(engine, seat->plan_hash) <= engine->warm[i].floor;
+	return false;
+}
+
+void engine_warmth(const struct engine *engine, uint64_t *ret_placed, uint64_t *ret_hits)
+{
+	*ret_placed = engine->placed;
+	*ret_hits = engine->hits;
+}
