@@ -56,7 +56,8 @@ struct engine_config {
 int engine_new(const struct engine_config *config, struct engine **ret, struct err *err);
 void engine_free(struct engine *engine);
 
-/* engine_warmth - jobs that were placed so far, and how many of them found a zygote ready for their image, policy and network. */
+/* engine_warmth - jobs that were placed so far, and how many of them got a slot made for their image, policy and network (in which a
+ * zygote waited, or was being made); the others had one stamped for them. */
 void engine_warmth(const struct engine *engine, uint64_t *ret_placed, uint64_t *ret_hits);
 
 /* engine_start - run a job; done is called exactly once, possibly before this returns (a rejected job). */

@@ -134,7 +134,7 @@ struct engine {
 	struct loop_op nursery_op, supervisor_op;
 	struct warm warm[WARM_MAX]; /* the first is for every seat that no floor claims */
 	unsigned nwarm;
-	uint64_t placed, hits; /* jobs that got a seat; that of them found one ready for their plan */
+	uint64_t placed, hits; /* jobs that got a seat; that of them found one made for their plan */
 	uint32_t next_seq, next_commit;
 	unsigned ncpus;
 	bool dead;

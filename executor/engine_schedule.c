@@ -64,7 +64,7 @@ static void place(struct engine *engine, struct run *run, struct seat *seat)
 	run->seat = seat;
 	seat->image_layers = run->image_layers;
 	engine->placed++;
-	engine->hits += suited && seat->state == SEAT_READY;
+	engine->hits += suited;
 	if (!suited)
 		seat_stamp(seat, &run->plan);
 	else if (seat->state == SEAT_READY)

@@ -92,7 +92,7 @@ struct queue {
 	unsigned ticks;
 	unsigned running;
 	uint64_t done;
-	uint64_t placed, warm; /* jobs that got a slot; that of them found one ready for their plan */
+	uint64_t placed, warm; /* jobs that got a slot; that of them found one made for their plan */
 	char *images, *limits;
 };
 

@@ -140,7 +140,7 @@ class Demo:
         say(f"worker started: {self.options.slots} slots, ready after {time.monotonic() - begin:.2f} s")
 
     def warmth(self):
-        """How many jobs found a zygote ready for their image, policy and network; from the worker's last words."""
+        """How many jobs found a slot made for their image, policy and network; from the worker's last words."""
         found = re.findall(r"worker: ends: .*placed=(\d+) warm=(\d+)", self.worker_log())
         if not found or found[-1][0] == "0":
             return ""

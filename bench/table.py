@@ -1,0 +1,61 @@
+"""The results as text, for a terminal."""
+
+
+def us(value):
+    return f"{value:.0f}" if value < 100000 else f"{value / 1000:.0f} ms"
+
+
+def by_ratio(results):
+    """Executors that ran the static true, the quickest first; then those that did not, with why."""
+    good, bad = [], []
+    for name, executor in results["executors"].items():
+        figures = executor["programs"].get("true")
+        if figures and "error" not in figures:
+            good.append((figures["ratio_p50"], name, executor, figures))
+        elif figures:
+            bad.append((name, figures["error"]))
+    return sorted(good, key=lambda row: row[0]), bad
+
+
+def best(figures, key="per_s"):
+    return max((r[key] for r in figures.get("rates", [])), default=0)
+
+
+def latency_table(results):
+    good, bad = by_ratio(results)
+    lines = [f"{'static true; µs':24} {'p50':>8} {'p90':>8} {'p99':>8} {'p99.9':>8} {'ratio':>7} {'CPU':>8} {'runs/s':>8} {'ratio':>6} {'runs':>6}"]
+    for ratio, _, executor, f in good:
+        d = f["latency"]
+        native = best(f, "native_per_s")
+        rate = f"{best(f):8.0f} {best(f) / native:6.2f}" if native else f"{'':8} {'':6}"
+        lines.append(f"{executor['title'][:24]:24} {us(d['p50_us']):>8} {us(d['p90_us']):>8} {us(d['p99_us']):>8} {us(d['p99_9_us']):>8} "
+                     f"{ratio:7.2f} {us(f['cpu_us']):>8} {rate} {d['n']:6}")
+    lines += [f"{name[:24]:24} not measured: {why}" for name, why in bad]
+    lines.append("ratio: to posix_spawn + wait of the same program, in turn with it; at p50, and of the most runs a second")
+    return lines
+
+
+def program_table(results):
+    names = list(results["programs"])
+    lines = [f"{'p50, ratio to static true':24} " + " ".join(f"{results['programs'][n]['title']:>16}" for n in names)]
+    for _, _, executor, _ in by_ratio(results)[0]:
+        cells = []
+        for name in names:
+            f = executor["programs"].get(name, {})
+            cells.append(f"{f['ratio_p50']:16.2f}" if "ratio_p50" in f else f"{'-':>16}")
+        lines.append(f"{executor['title'][:24]:24} " + " ".join(cells))
+    return lines
+
+
+def goal_table(goals):
+    lines = [f"{'goal':64} {'wanted':>16} {'got':>10}"]
+    for g in goals:
+        got = "-" if g["got"] is None else f"{g['got']:.3f}"
+        word = {True: "met", False: "missed", None: "not measured"}[g["met"]]
+        lines.append(f"{g['name'][:64]:64} {g['sense'] + ' ' + format(g['limit'], 'g'):>16} {got:>10} {g['unit']:4} {word}")
+    return lines
+
+
+def text(results):
+    parts = [latency_table(results), program_table(results), goal_table(results["goals"])]
+    return "\n\n".join("\n".join(part) for part in parts if len(part) > 1)
