@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "bench/cpu.h"
+#include "bench/idle.h"
 #include "executor/supervisor.h"
 
 #define READY_PATIENCE_S 60
@@ -112,7 +113,7 @@ static void on_capacity(void *ctx)
 	d->begun = true;
 	d->ready_ms = (double)(now_us() - d->started_us) / 1e3;
 	for (unsigned i = 0; i < d->options->slots; i++)
-		d->idle_kib = MAX(d->idle_kib, (double)engine_slot_memory(d->engine, i) / 1024);
+		d->idle_kib = MAX(d->idle_kib, (double)idle_bytes(engine_slot_number(d->engine, i)) / 1024);
 	d->ready(d);
 }
 

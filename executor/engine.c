@@ -322,6 +322,7 @@ static void take_leaf(struct engine *engine, struct seat *seat, const struct wir
 	for (size_t i = 0; i < nfds; i++)
 		fds[i] = -1; /* the leaf's now */
 	seat->uid_base = leaf->uid_base;
+	seat->number = leaf->number;
 	seat->oom_fd = seat->leaf.fd[KNOB_OOM_EVENT];
 	if (seat->state == SEAT_NONE) {
 		const struct wire_plan *plan = mix_first(engine);

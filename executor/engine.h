@@ -73,8 +73,8 @@ unsigned engine_nslots(const struct engine *engine); /* 0 until the nursery said
 unsigned engine_running(const struct engine *engine);
 struct wire_host;
 const struct wire_host *engine_host(const struct engine *engine);
-/* engine_slot_memory - bytes charged to the leaf of slot i, for bench. */
-uint64_t engine_slot_memory(const struct engine *engine, unsigned i);
+/* engine_slot_number - the host-wide number of slot i, after which its cgroups are called. */
+unsigned engine_slot_number(const struct engine *engine, unsigned i);
 
 /* The supervisor's side of a commit (executor/supervisor.c). */
 struct commit_request {

@@ -39,7 +39,7 @@ struct seat { /* a slot, from the worker's side */
 	uint64_t plan_hash; /* of `plan` */
 	uint64_t idle_since_us;
 	struct engine *engine;
-	uint32_t uid_base;
+	uint32_t uid_base, number;
 	uint32_t image_layers; /* of the plan's layers: the image's, not a job's own */
 	struct leaf leaf;
 	struct loop_op oom_op; /* hybrid: the leaf's OOM eventfd */

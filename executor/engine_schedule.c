@@ -190,11 +190,7 @@ const struct wire_host *engine_host(const struct engine *engine)
 	return engine->hello ? &engine->host : NULL;
 }
 
-uint64_t engine_slot_memory(const struct engine *engine, unsigned i)
+unsigned engine_slot_number(const struct engine *engine, unsigned i)
 {
-	uint64_t v = 0;
-	if (i >= engine->nseats || engine->seats[i].leaf.fd[KNOB_MEMORY_NOW] < 0)
-		return 0;
-	(void)fd_pread_u64(engine->seats[i].leaf.fd[KNOB_MEMORY_NOW], &v);
-	return v;
+	return i < engine->nseats ? engine->seats[i].number : 0;
 }
