@@ -125,9 +125,9 @@ def busy_leaf(comm):
     """The directory of the leaf in which a program of that name runs; None while there is none."""
     for name in sorted(os.listdir(JOBS)) if os.path.isdir(JOBS) else ():
         try:
-            for pid in read(os.path.join(JOBS, name, "cgroup.procs")).split():
+            for pid in read(os.path.join(JOBS, name, "job", "cgroup.procs")).split():
                 if read(f"/proc/{pid}/comm").strip() == comm:
-                    return os.path.join(JOBS, name)
+                    return os.path.join(JOBS, name, "job")
         except (OSError, ValueError):
             continue
     return None
