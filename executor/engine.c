@@ -501,6 +501,7 @@ void engine_free(struct engine *engine)
 		if (seat->page)
 			(void)munmap((void *)seat->page, sizeof(struct zygote_page));
 	}
+	images_forget(engine);
 	for (size_t i = 0; i < engine->npolicies; i++)
 		free(engine->policies[i].name);
 	/* Closing the socket is what ends the nursery. The seats stay: the ring may still call back into them until the

@@ -61,6 +61,13 @@ struct seat { /* a slot, from the worker's side */
 };
 
 #define WARM_MAX 32
+#define IMAGES_MAX 16
+
+struct known_image { /* as it was when it was last read; read again once its identity changed */
+	struct image image;
+	struct image_identity identity;
+	uint64_t used;
+};
 
 struct warm { /* what idle seats are made for */
 	struct wire_plan plan;
@@ -131,6 +138,7 @@ struct engine {
 	unsigned running;
 	struct policy_entry policies[POOL_POLICIES_MAX];
 	size_t npolicies;
+	struct known_image images[IMAGES_MAX];
 	struct loop_op nursery_op, supervisor_op;
 	struct warm warm[WARM_MAX]; /* the first is for every seat that no floor claims */
 	unsigned nwarm;
@@ -170,6 +178,7 @@ int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, s
 /* plan_for_image - the plan of a job with this image and policy, no more. */
 int plan_for_image(struct engine *engine, const char *image, const char *policy, struct wire_plan *plan, struct err *err);
 void run_free(struct run *run);
+void images_forget(struct engine *engine);
 /* engine_run.c */
 void run_dispatch(struct run *run);
 void run_resized(struct run *run, int error);

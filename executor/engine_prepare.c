@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/pack.h"
+#include "base/sys.h"
 #include "policies/policy.h"
 
 static const char default_path[] = "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
@@ -80,15 +81,58 @@ static int plan_policy(struct engine *engine, const struct job *job, struct wire
 }
 
 /* ---- image and layers ---- */
-static int plan_image(struct engine *engine, const char *name, struct wire_plan *plan, struct image *image,
-	struct reject *why)
+/* The one that has not been used for longest makes room. */
+static struct known_image *image_place(struct engine *engine, const char *name)
+{
+	struct known_image *oldest = &engine->images[0];
+	for (size_t i = 0; i < IMAGES_MAX; i++) {
+		struct known_image *known = &engine->images[i];
+		if (strcmp(known->image.name, name) == 0)
+			return known;
+		if (known->used < oldest->used)
+			oldest = known;
+	}
+	return oldest;
+}
+
+/* Images change rarely, and parsing one is a good part of what a small job costs here. *ret is good until the next call. */
+static int find_image(struct engine *engine, const char *name, const struct image **ret, struct err *err)
+{
+	struct image_identity identity;
+	int r = image_identify(engine->config.store, name, &identity, err);
+	if (r < 0)
+		return r;
+	struct known_image *known = image_place(engine, name);
+	const struct image_identity *had = &known->identity;
+	if (strcmp(known->image.name, name) != 0 || had->inode != identity.inode || had->size != identity.size ||
+		had->changed.tv_sec != identity.changed.tv_sec || had->changed.tv_nsec != identity.changed.tv_nsec) {
+		image_clear(&known->image);
+		memset(known, 0, sizeof(*known));
+		r = image_load(engine->config.store, name, &known->image, err);
+		if (r < 0)
+			return r;
+		known->identity = identity;
+	}
+	known->used = now_us();
+	*ret = &known->image;
+	return 0;
+}
+
+void images_forget(struct engine *engine)
+{
+	for (size_t i = 0; i < IMAGES_MAX; i++)
+		image_clear(&engine->images[i].image);
+}
+
+static int plan_image(struct engine *engine, const char *name, struct wire_plan *plan, const struct image **ret, struct reject *why)
 {
 	struct err err = ERR_INIT;
-	int r = image_load(engine->config.store, name, image, &err);
+	int r = find_image(engine, name, ret, &err);
 	if (r == -ENOENT)
 		return reject_set(why, "image", REJECT_MISSING, "there is no image '%.100s' here", name);
 	if (r < 0)
 		return reject_set(why, "image", REJECT_INVALID, "%s", err_msg(&err));
+	const struct image *image = *ret;
 	memcpy(plan->layers, image->layers, sizeof(image->layers[0]) * image->nlayers);
 	plan->nlayers = (uint32_t)image->nlayers;
 	plan->host_usr = image->host_usr;
@@ -359,7 +403,7 @@ static int check_io(struct engine *engine, const struct run *run, struct reject 
 int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, struct reject *reject, struct err *err)
 {
 	const struct job *job = &ej->job;
-	struct image image = {0};
+	const struct image *image = NULL;
 	run->engine = engine;
 	run->ej = ej;
 	run->cause = STATUS_MAX;
@@ -378,8 +422,7 @@ int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, s
 	if (r == 0 && job->stdin_source.kind == JOB_SOURCE_BLOB)
 		r = open_blob(engine, job->stdin_source.blob, "stdin", UINT64_MAX, &run->stdin_blob, reject);
 	if (r == 0)
-		r = make_strings(run, job, &image, reject);
-	image_clear(&image);
+		r = make_strings(run, job, image, reject);
 	return r;
 }
 
@@ -387,7 +430,7 @@ int plan_for_image(struct engine *engine, const char *name, const char *policy, 
 {
 	struct job job;
 	struct reject why = {0};
-	struct image image = {0};
+	const struct image *image;
 	job_init(&job);
 	*plan = (struct wire_plan){.disk_bytes = job.limits.disk_bytes, .disk_inodes = job.limits.disk_inodes};
 	free(job.policy);
@@ -395,7 +438,6 @@ int plan_for_image(struct engine *engine, const char *name, const char *policy, 
 	int r = plan_policy(engine, &job, plan, &why);
 	if (r == 0)
 		r = plan_image(engine, name, plan, &image, &why);
-	image_clear(&image);
 	job_clear(&job);
 	return r != 0 ? err_say(err, ENOENT, "%s", why.message) : 0;
 }

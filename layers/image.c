@@ -78,6 +78,19 @@ int image_load(struct store *store, const char *name, struct image *ret, struct 
 	return image_load_stamp(store, name, ret, stamp, err);
 }
 
+int image_identify(struct store *store, const char *name, struct image_identity *ret, struct err *err)
+{
+	char file[IMAGE_FILE_MAX];
+	struct stat st;
+	int r = image_file_name(name, file, err);
+	if (r < 0)
+		return r;
+	if (fstatat(store->images, file, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_set(err, errno, "look at image %s", name);
+	*ret = (struct image_identity){.inode = st.st_ino, .size = (uint64_t)st.st_size, .changed = st.st_ctim};
+	return 0;
+}
+
 static int compare_names(const void *a, const void *b)
 {
 	return strcmp(*(char *const *)a, *(char *const *)b);

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "base/err.h"
 #include "base/parse.h"
@@ -135,6 +136,12 @@ struct image {
 bool image_name_valid(const char *name);
 /* image_load - by name. "host" is built in (see image_host_prepare). Worker-safe. Return: 0, -ENOENT, -errno. */
 int image_load(struct store *store, const char *name, struct image *ret, struct err *err);
+/* image_identity - what changes whenever an image is imported anew: its file's inode and times. Return: 0, -ENOENT, -EINVAL, -errno. */
+struct image_identity {
+	uint64_t inode, size;
+	struct timespec changed;
+};
+int image_identify(struct store *store, const char *name, struct image_identity *ret, struct err *err);
 void image_clear(struct image *image);
 /* image_import - SOURCE is a directory or a tar; replaces the name atomically. As root. "host" is refused. */
 int image_import(struct store *store, const char *name, const char *source, struct image *ret, struct err *err);
