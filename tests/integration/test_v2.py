@@ -193,7 +193,8 @@ def test_oom_kills_the_whole_leaf(t):
     first_class(t)
     run = t.petri.sh("sleep 60 & /work/eat 100; echo survived", *program(t, "eat"), "--memory", "48M", "--wall", "40s")
     ended(t, run, "memory_limit")
-    t.check(run.result["usage"]["oom_kills"] >= 3, run)  # the shell, sleep and eat
+    # The shell, sleep and eat, and the init; whoever dies of the init's end before the kernel comes to it is not counted.
+    t.check(run.result["usage"]["oom_kills"] >= 2, run)
     t.check("survived" not in run.out, run)
     t.check(run.result["usage"]["memory_peak_bytes"] <= 49 * MIB, run)
 
