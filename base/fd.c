@@ -124,7 +124,7 @@ int fd_pread_key(int fd, const char *key, uint64_t *ret)
 	return -ENOENT;
 }
 
-int fd_send(int sock, const void *buf, size_t len, const int *fds, size_t nfds)
+static int send_with(int sock, const void *buf, size_t len, const int *fds, size_t nfds, int flags)
 {
 	struct iovec iov = {.iov_base = (void *)buf, .iov_len = len};
 	union {
@@ -144,12 +144,22 @@ int fd_send(int sock, const void *buf, size_t len, const int *fds, size_t nfds)
 		memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
 	}
 	for (;;) {
-		ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL);
+		ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | flags);
 		if (n >= 0)
 			return 0;
 		if (errno != EINTR)
 			return -errno;
 	}
+}
+
+int fd_send(int sock, const void *buf, size_t len, const int *fds, size_t nfds)
+{
+	return send_with(sock, buf, len, fds, nfds, 0);
+}
+
+int fd_send_now(int sock, const void *buf, size_t len, const int *fds, size_t nfds)
+{
+	return send_with(sock, buf, len, fds, nfds, MSG_DONTWAIT);
 }
 
 ssize_t fd_recv(int sock, void *buf, size_t cap, int *fds, size_t *ret_nfds, int flags)

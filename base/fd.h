@@ -45,6 +45,8 @@ int fd_pread_key(int fd, const char *key, uint64_t *ret);
  * Return: 0 or -errno (-EAGAIN on a full non-blocking socket).
  */
 int fd_send(int sock, const void *buf, size_t len, const int *fds, size_t nfds);
+/* fd_send_now - the same, but -EAGAIN where that would wait for the receiver. */
+int fd_send_now(int sock, const void *buf, size_t len, const int *fds, size_t nfds);
 
 /*
  * fd_recv - receive one datagram and its fds, close-on-exec.

@@ -77,6 +77,8 @@ static int expect_zygote(struct seat *seat)
 void seat_stamp(struct seat *seat, const struct wire_plan *plan)
 {
 	struct engine *engine = seat->engine;
+	/* The last zygote's mounts are taken down by whoever lets go of its namespace last: that is to be its room. */
+	_cleanup_close_ int last = seat->zygote ? TAKE_FD(seat->zygote->ns) : -1;
 	if (seat->zygote)
 		zygote_ref_drop(TAKE_PTR(seat->zygote));
 	seat->plan = *plan;
@@ -92,7 +94,8 @@ void seat_stamp(struct seat *seat, const struct wire_plan *plan)
 	}
 	loop_timer_set(engine->loop, &seat->retry, now_us() + STAMP_PATIENCE_US);
 	struct wire_msg msg = {.type = WIRE_STAMP, .slot = seat->index, .seq = seat->seq, .plan = *plan};
-	(void)tell_nursery(engine, &msg, &theirs, 1);
+	const int fds[2] = {theirs, last};
+	(void)tell_nursery(engine, &msg, fds, last >= 0 ? 2 : 1);
 }
 
 void seat_release(struct seat *seat)
@@ -185,18 +188,19 @@ static void drain_nursery(struct engine *engine);
 static void take_hello(struct zygote_ref *z, int room, int *fds, size_t nfds)
 {
 	struct seat *seat = z->seat;
-	if (nfds < 6 || z->page)
+	if (nfds < 7 || z->page)
 		return;
-	z->page = take_page(seat, room, fds[2]);
+	z->page = take_page(seat, room, fds[3]);
 	if (!z->page)
 		return;
 	z->pidfd = TAKE_FD(fds[0]);
 	z->root = TAKE_FD(fds[1]);
-	z->in = TAKE_FD(fds[3]);
-	z->out = TAKE_FD(fds[4]);
-	z->errs = TAKE_FD(fds[5]);
-	if (nfds > 6)
-		z->listener = TAKE_FD(fds[6]);
+	z->ns = TAKE_FD(fds[2]);
+	z->in = TAKE_FD(fds[4]);
+	z->out = TAKE_FD(fds[5]);
+	z->errs = TAKE_FD(fds[6]);
+	if (nfds > 7)
+		z->listener = TAKE_FD(fds[7]);
 	loop_poll(z->loop, &z->pidfd_op, z->pidfd, POLLIN);
 	/* The nursery may have sent a new leaf before it had this zygote made in it. */
 	drain_nursery(seat->engine);

@@ -13,7 +13,7 @@
  * the last operation has come back from the ring. */
 struct zygote_ref {
 	struct seat *seat; /* NULL once the slot let go */
-	int control, pidfd, root;
+	int control, pidfd, root, ns;
 	int in, out, errs, listener;
 	const struct zygote_page *page;
 	struct loop_op control_op, pidfd_op, out_op, err_op, listener_op, in_op, source_op;

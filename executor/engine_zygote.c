@@ -14,7 +14,7 @@ struct zygote_ref *zygote_ref_new(struct seat *seat, int control)
 	z->seat = seat;
 	z->loop = seat->engine->loop;
 	z->control = control;
-	z->pidfd = z->root = -1;
+	z->pidfd = z->root = z->ns = -1;
 	z->in = z->out = z->errs = z->listener = -1;
 	return z;
 }
@@ -51,7 +51,7 @@ void zygote_ref_drop(struct zygote_ref *z)
 		loop_cancel(z->loop, ops[i]);
 	}
 	/* The ring holds references of its own to the files of armed operations. */
-	int *const fds[] = {&z->control, &z->pidfd, &z->root, &z->in, &z->out, &z->errs, &z->listener};
+	int *const fds[] = {&z->control, &z->pidfd, &z->root, &z->ns, &z->in, &z->out, &z->errs, &z->listener};
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		cleanup_close(fds[i]);
 	z->page = NULL; /* the seat's */

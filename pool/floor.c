@@ -14,6 +14,7 @@
 #include "pool/zygote.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
@@ -78,6 +79,17 @@ unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets, bool
 		for (size_t i = 0; i < ARRAY_SIZE(pair); i++)
 			add(insns, cap, &n, pair[i]);
 	}
+	/* fcntl(F_SET_RW_HINT, F_SET_FILE_RW_HINT): kept in the inode, even one that was opened for reading, where the next job finds it. */
+	const struct sock_filter hints[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 0, 4),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_SET_RW_HINT, 1, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_SET_FILE_RW_HINT, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, refuse),
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(hints); i++)
+		add(insns, cap, &n, hints[i]);
 	add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
 	return n;
 }

@@ -274,6 +274,15 @@ static int exec_in_path(const struct words *w, struct zygote_page *page)
 	return seen;
 }
 
+/* Not by way of an fd of this process: what is open here is not the job's. */
+static int enter(const char *cwd)
+{
+	const struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_NO_MAGICLINKS};
+	_cleanup_close_ int fd = sys_openat2(AT_FDCWD, cwd, &how);
+	return fd < 0 ? fd : fchdir(fd) < 0 ? -errno
+					    : 0;
+}
+
 static int receive(struct dispatch *d, char **ret_strings, int *fds, size_t *nfds, struct failure *f)
 {
 	ssize_t n = fd_recv(ZYGOTE_CONTROL_FD, datagram, sizeof(datagram), fds, nfds, 0);
@@ -322,11 +331,12 @@ static int launch(struct zygote_page *page, int (*lock)(void *ctx), void *lock_c
 		if (unpack(fds[first + i], blobs, nblobs, f) < 0)
 			return -1;
 	fd_close_many(fds, nfds);
-	if (chdir(words.cwd) < 0)
-		return fail(f, STEP_CWD, errno, 0);
+	int r = enter(words.cwd);
+	if (r < 0)
+		return fail(f, STEP_CWD, r, 0);
 	if (set_limits(&d, f) < 0)
 		return -1;
-	int r = lock ? lock(lock_ctx) : 0;
+	r = lock ? lock(lock_ctx) : 0;
 	if (r < 0)
 		return fail(f, STEP_FILTER, r, 0);
 	return fail(f, STEP_EXEC, exec_in_path(&words, page), 0);

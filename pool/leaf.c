@@ -324,13 +324,12 @@ static uint64_t read_throttled(const struct leaf *leaf)
 						  : keyed(leaf, KNOB_CPU_STAT, "throttled_usec");
 }
 
+/* Everything but the peaks. */
 static void read_raw(const struct leaf *leaf, struct leaf_usage *u)
 {
 	memset(u, 0, sizeof(*u));
 	read_cpu(leaf, &u->cpu_user_us, &u->cpu_system_us);
 	u->throttled_us = read_throttled(leaf);
-	u->memory_peak_bytes = number(leaf, KNOB_MEMORY_PEAK);
-	u->pids_peak = number(leaf, KNOB_PIDS_PEAK);
 	u->pids_limit_hits = keyed(leaf, KNOB_PIDS_EVENTS, "max");
 	u->oom_kills = keyed(leaf, KNOB_MEMORY_EVENTS, "oom_kill");
 	read_io(leaf, &u->io_read_bytes, &u->io_write_bytes);
@@ -343,14 +342,9 @@ int leaf_begin(struct leaf *leaf, struct err *err)
 	if (leaf->fd[KNOB_MEMORY_PEAK] >= 0)
 		leaf->peak_stale = pwrite(leaf->fd[KNOB_MEMORY_PEAK], "0", 1, 0) < 0;
 	(void)err;
-	if (!leaf->have_last) {
-		read_raw(leaf, &leaf->base);
-		return 0;
-	}
-	/* Since the last job ended only a zygote was made: that takes CPU time, but reads no disk and hits no other limit. */
-	leaf->base = leaf->last;
-	read_cpu(leaf, &leaf->base.cpu_user_us, &leaf->base.cpu_system_us);
-	leaf->base.throttled_us = read_throttled(leaf);
+	/* Also what a zygote's making does not move: while it waited, the machine may have run out of memory and taken the one before it,
+	 * and writes of the last job may have reached the disk. */
+	read_raw(leaf, &leaf->base);
 	return 0;
 }
 
@@ -359,13 +353,13 @@ static uint64_t since(uint64_t now, uint64_t then)
 	return now > then ? now - then : 0;
 }
 
-int leaf_read(struct leaf *leaf, struct leaf_usage *ret, struct err *err)
+int leaf_read(const struct leaf *leaf, struct leaf_usage *ret, struct err *err)
 {
 	struct leaf_usage u;
 	(void)err;
 	read_raw(leaf, &u);
-	leaf->last = u;
-	leaf->have_last = true;
+	u.memory_peak_bytes = number(leaf, KNOB_MEMORY_PEAK);
+	u.pids_peak = number(leaf, KNOB_PIDS_PEAK);
 	u.cpu_user_us = since(u.cpu_user_us, leaf->base.cpu_user_us);
 	u.cpu_system_us = since(u.cpu_system_us, leaf->base.cpu_system_us);
 	u.throttled_us = since(u.throttled_us, leaf->base.throttled_us);

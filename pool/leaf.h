@@ -69,8 +69,7 @@ struct leaf {
 	bool killed;	 /* cgroup.kill was written: see leaf_kill() */
 	bool peak_stale; /* memory.peak could not be set back: it counts from the leaf's making */
 	struct leaf_limits held;
-	struct leaf_usage base, last; /* at leaf_begin(); at the last leaf_read() */
-	bool have_last;
+	struct leaf_usage base;
 };
 
 /* leaf_own_tasks - tasks in the leaf that are petri's: the zygote's init, and on hybrid hosts the keeper. */
@@ -96,7 +95,7 @@ int leaf_apply(struct leaf *leaf, const struct wire_host *host, const struct lea
 /* leaf_begin - note the counters and reset the peaks: usage is counted from here. */
 int leaf_begin(struct leaf *leaf, struct err *err);
 /* leaf_read - what was used since leaf_begin(). */
-int leaf_read(struct leaf *leaf, struct leaf_usage *ret, struct err *err);
+int leaf_read(const struct leaf *leaf, struct leaf_usage *ret, struct err *err);
 /* leaf_cpu_us - CPU time since leaf_begin(). */
 uint64_t leaf_cpu_us(const struct leaf *leaf);
 /* leaf_oom_kills - since leaf_begin(). */

@@ -16,12 +16,12 @@
 #include "pool/gate.h"
 #include "pool/steps.h"
 
-static int mount_new(const char *fs, const char *mode, unsigned attrs)
+static int mount_new(const char *fs, const char *key, const char *value, unsigned attrs)
 {
 	_cleanup_close_ int fd = (int)gate2(SYS_fsopen, fs, FSOPEN_CLOEXEC);
 	if (fd < 0)
 		return fd;
-	long r = mode ? gate5(SYS_fsconfig, fd, FSCONFIG_SET_STRING, "mode", mode, 0) : 0;
+	long r = key ? gate5(SYS_fsconfig, fd, FSCONFIG_SET_STRING, key, value, 0) : 0;
 	if (r == 0)
 		r = gate5(SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
 	return (int)(r < 0 ? r : gate3(SYS_fsmount, fd, FSMOUNT_CLOEXEC, attrs));
@@ -38,9 +38,9 @@ static int bind(const char *source, const char *target)
 	return tree < 0 ? tree : attach(tree, target);
 }
 
-static int attach_new(const char *fs, const char *mode, unsigned attrs, const char *target)
+static int attach_new(const char *fs, const char *key, const char *value, unsigned attrs, const char *target)
 {
-	_cleanup_close_ int fd = mount_new(fs, mode, attrs);
+	_cleanup_close_ int fd = mount_new(fs, key, value, attrs);
 	return fd < 0 ? fd : attach(fd, target);
 }
 
@@ -64,12 +64,12 @@ int room_setup_mounts(int root, int usr, int scratch, unsigned *ret_step)
 	if (r < 0)
 		return r;
 	*ret_step = STEP_SETUP_SHM;
-	r = attach_new("tmpfs", "0755", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOATIME, ROOM_SHM + 1);
+	r = attach_new("tmpfs", "mode", "0755", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOATIME, ROOM_SHM + 1);
 	if (r < 0)
 		return r;
 	/* A zygote may mount its own only where a whole one is there: mount_too_revealing(), fs/namespace.c. */
 	*ret_step = STEP_SETUP_PROC;
-	r = attach_new("proc", NULL, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, "proc");
+	r = attach_new("proc", NULL, NULL, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, "proc");
 	if (r < 0)
 		return r;
 	*ret_step = STEP_SETUP_PIVOT;
@@ -141,8 +141,9 @@ int zygote_setup_mounts(const struct zygote *z, unsigned *ret_step)
 {
 	int r = 0;
 	*ret_step = STEP_SETUP_PROC;
-	/* Wholly read-only, which covers the specification's read-only paths (bus, fs, irq, sys, sysrq-trigger). */
-	r = attach_new("proc", NULL, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, "/proc");
+	/* Wholly read-only, which covers the specification's read-only paths (bus, fs, irq, sys, sysrq-trigger). Of other users' processes,
+	 * which is the init, only the number: its memory is the room's, whose size would tell of earlier jobs. */
+	r = attach_new("proc", "hidepid", "noaccess", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, "/proc");
 	*ret_step = STEP_SETUP_MASK;
 	for (unsigned i = 0; r == 0 && i < z->nmasks; i++)
 		r = bind(z->masks[i].with, z->masks[i].path);

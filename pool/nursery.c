@@ -58,7 +58,7 @@ static void handle(struct nursery *n, const struct wire_msg *msg, int *fds, size
 	switch (msg->type) {
 	case WIRE_STAMP:
 		if (nfds > 0)
-			slot_stamp(n, s, msg->seq, &msg->plan, TAKE_FD(fds[0]));
+			slot_stamp(n, s, msg->seq, &msg->plan, TAKE_FD(fds[0]), nfds > 1 ? TAKE_FD(fds[1]) : -1);
 		break;
 	case WIRE_RESIZE:
 		slot_resize(n, s, msg->seq, &msg->plan);

@@ -19,6 +19,25 @@
 #include "base/sys.h"
 #include "pool/slot.h"
 
+/*
+ * What is to be committed is read by a helper that may read more than the job: so a directory must be the job's own, or lie where only
+ * its own things are: in one of its places. What an image has for its root alone stays there.
+ */
+static bool is_jobs_own(int root, const struct stat *dir)
+{
+	static const char *const places[] = {"work", "tmp", "dev/shm"};
+	const struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+	struct stat top, st;
+	if (fstat(root, &top) < 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+		_cleanup_close_ int fd = sys_openat2(root, places[i], &how);
+		if (fd >= 0 && fstat(fd, &st) == 0 && st.st_dev != top.st_dev && st.st_dev == dir->st_dev)
+			return true;
+	}
+	return dir->st_dev == top.st_dev && dir->st_uid == geteuid();
+}
+
 static int open_one(int root, struct open_request *request, struct open_reply *reply)
 {
 	request->path[sizeof(request->path) - 1] = '\0';
@@ -37,7 +56,8 @@ static int open_one(int root, struct open_request *request, struct open_reply *r
 	/* /work, /tmp and /dev/shm are mounts of their own, so mounts are crossed; but what the kernel makes up is no file of a job's. */
 	struct statfs fs;
 	bool made_up = fstatfs(fd, &fs) < 0 || fs.f_type == PROC_SUPER_MAGIC;
-	if ((!request->directory && !S_ISREG(st.st_mode)) || made_up) {
+	bool wrong = request->directory ? !is_jobs_own(root, &st) : !S_ISREG(st.st_mode);
+	if (wrong || made_up) {
 		reply->error = -EINVAL;
 		reply->not_regular = 1;
 		return -1;

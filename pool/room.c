@@ -21,7 +21,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <linux/seccomp.h>
@@ -37,27 +36,25 @@
 #define DEPTH_MAX 4
 #define FILTER_MAX 4096 /* BPF_MAXINSNS */
 
-/*
- * A directory of the room's own, whose entries jobs may come to change but never itself: as long as the time of its last change
- * stands, so does all that is in it. A change is stamped with the time of the last tick, so that it can only be told when that of
- * the one before is older: `telling`.
- */
-struct place {
-	int fd;
-	struct timespec changed;
-	bool telling;
-};
-
 struct room {
 	const struct room_spec *spec;
 	struct zygote zygote;
 	int go, root, usr, filter_fd, scratch;
-	struct place upper, tmp, memory; /* u/ and j/tmp of the scratch, shm/ of the tmpfs for /dev/shm */
-	int places, shm;		 /* j/ of the scratch, and that tmpfs */
-	bool used;			 /* a zygote has had the places */
+	bool used; /* a zygote has had the places */
 	pid_t init;
-	int held[2]; /* of the last request: its init used them in the table that the two shared at first */
 };
+
+/* Move an fd to a number of its own. Return: 0 or -errno, also of the call that gave a negative one. */
+static int settle(int fd, int number)
+{
+	if (fd < 0)
+		return -errno;
+	if (fd == number)
+		return 0;
+	int r = dup3(fd, number, O_CLOEXEC) < 0 ? -errno : 0;
+	(void)close(fd);
+	return r;
+}
 
 /* Nothing of the nursery's but what the room was given, which moves to fixed numbers. */
 static void take_fds(struct room *room)
@@ -74,7 +71,6 @@ static void take_fds(struct room *room)
 			(void)close(ROOM_REQUESTS_FD + i);
 	}
 	(void)sys_close_range(ROOM_REQUESTS_FD + ARRAY_SIZE(given), ~0u, 0);
-	(void)dup3(0, ZYGOTE_KEEP_FD, O_CLOEXEC);
 	/* The nursery's stdin is /dev/null. */
 	(void)dup2(0, 1);
 	(void)dup2(0, 2);
@@ -136,15 +132,20 @@ static char *make_stack(void)
 	return p + ZYGOTE_STACK + 4096;
 }
 
+/* The worker gets it for reading only: it may neither write nor truncate what other processes here have mapped. */
 static int make_page(struct zygote *z)
 {
-	z->page_fd = memfd_create("petri-zygote", MFD_CLOEXEC);
-	if (z->page_fd < 0 || ftruncate(z->page_fd, 4096) < 0)
+	char path[32];
+	_cleanup_close_ int fd = memfd_create("petri-zygote", MFD_CLOEXEC);
+	if (fd < 0 || ftruncate(fd, sizeof(*z->page)) < 0)
 		return -errno;
-	z->page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, z->page_fd, 0);
+	z->page = mmap(NULL, sizeof(*z->page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	z->init_stack = make_stack();
 	z->child_stack = make_stack();
-	return z->page == MAP_FAILED || !z->init_stack || !z->child_stack ? -ENOMEM : 0;
+	if (z->page == MAP_FAILED || !z->init_stack || !z->child_stack)
+		return -ENOMEM;
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return settle(open(path, O_RDONLY | O_CLOEXEC), ROOM_PAGE_FD);
 }
 
 /* ---- the policy's filter ---- */
@@ -169,9 +170,8 @@ static int take_filter(struct room *room)
 	long r = gate3(SYS_seccomp, SECCOMP_SET_MODE_FILTER, spec->listener ? SECCOMP_FILTER_FLAG_NEW_LISTENER : 0, &all);
 	if (r < 0)
 		return (int)r;
-	if (spec->listener)
-		z->listener = (int)r;
-	return 0;
+	z->listener = spec->listener;
+	return spec->listener ? settle((int)r, ROOM_LISTENER_FD) : 0;
 }
 
 /* Whether the layers bring something into /work: it must show there, so /work cannot be a place of its own. */
@@ -184,44 +184,18 @@ static bool work_is_empty(void)
 	return dir != NULL;
 }
 
-static void watch_place(struct place *place)
-{
-	struct stat st;
-	struct timespec now;
-	place->telling = clock_gettime(CLOCK_REALTIME_COARSE, &now) == 0 && fstat(place->fd, &st) == 0 &&
-		(st.st_ctim.tv_sec < now.tv_sec || (st.st_ctim.tv_sec == now.tv_sec && st.st_ctim.tv_nsec < now.tv_nsec));
-	place->changed = st.st_ctim;
-}
-
-static bool unchanged(const struct place *place)
-{
-	struct stat st;
-	return place->telling && fstat(place->fd, &st) == 0 && st.st_ctim.tv_sec == place->changed.tv_sec &&
-		st.st_ctim.tv_nsec == place->changed.tv_nsec;
-}
-
-static int open_place(struct place *place, int at, const char *name)
-{
-	cleanup_close(&place->fd);
-	place->fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	return place->fd < 0 ? -errno : 0;
-}
-
 static int open_places(struct room *room)
 {
-	int r = open_place(&room->upper, AT_FDCWD, ROOM_SCRATCH "/u");
-	if (r < 0)
-		return r;
-	room->places = open(ROOM_SCRATCH "/j", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (room->places < 0)
-		return -errno;
+	static const struct {
+		const char *path;
+		int number;
+	} places[] = {{ROOM_SCRATCH "/u", ROOM_UPPER_FD}, {ROOM_SCRATCH "/j", ROOM_PLACES_FD}, {ROOM_SHM, ROOM_SHM_FD}};
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(places); i++)
+		r = settle(open(places[i].path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW), places[i].number);
 	room->zygote.work = work_is_empty();
-	room->shm = open(ROOM_SHM, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (room->shm < 0 || mkdirat(room->shm, "shm", 01777) < 0)
-		return -errno;
-	r = open_place(&room->tmp, room->places, "tmp");
-	if (r == 0)
-		r = open_place(&room->memory, room->shm, "shm");
+	if (r == 0 && mkdirat(ROOM_SHM_FD, "shm", 01777) < 0)
+		r = -errno;
 	return r < 0 ? r : room_choose_masks(&room->zygote);
 }
 
@@ -284,8 +258,6 @@ static void end_last(struct room *room)
 	}
 	while (gate4(SYS_wait4, -1, NULL, WNOHANG | __WALL, NULL) > 0)
 		;
-	(void)dup3(0, ZYGOTE_KEEP_FD, O_CLOEXEC); /* the last of its mount namespace goes; the number stays taken */
-	fd_close_many(room->held, ARRAY_SIZE(room->held));
 	launch_forget();
 }
 
@@ -339,15 +311,13 @@ static bool remove_dir(int at, const char *name, unsigned depth, unsigned *left)
 }
 
 /* Nothing in the root's upper directory but the two that scratch_fill() made, which the jobs' own places cover. */
-static bool root_untouched(const struct room *room)
+static bool root_untouched(void)
 {
 	_Alignas(struct entry) char buf[4096];
 	unsigned found = 0;
-	if (unchanged(&room->upper))
-		return true;
-	if (lseek(room->upper.fd, 0, SEEK_SET) < 0)
+	if (lseek(ROOM_UPPER_FD, 0, SEEK_SET) < 0)
 		return false;
-	for (long n; (n = gate3(SYS_getdents64, room->upper.fd, buf, sizeof(buf))) != 0;) {
+	for (long n; (n = gate3(SYS_getdents64, ROOM_UPPER_FD, buf, sizeof(buf))) != 0;) {
 		if (n < 0)
 			return false;
 		for (long at = 0; at < n;) {
@@ -363,55 +333,62 @@ static bool root_untouched(const struct room *room)
 	return found == 2;
 }
 
-/* A place that anybody may write in, but which is the room's: new, unless nothing was ever done in it. */
-static bool renew_place(struct place *place, int at, const char *name, unsigned depth, unsigned *left)
-{
-	return unchanged(place) || (remove_dir(at, name, depth, left) && mkdirat(at, name, 01777) == 0 && open_place(place, at, name) == 0);
-}
-
 /* The places of the last job go, with all that is in them; the next job's are new. Return: false when that is the nursery's work. */
 static bool renew_places(struct room *room)
 {
 	/* What is deleted in the scratch may stay charged to the slot: then it is not deleted here. */
 	unsigned shm_left = REMOVALS_MAX, left = room->spec->lazy_scratch ? 0 : REMOVALS_MAX, depth = left ? DEPTH_MAX : 0;
-	if (room->used && (!room->zygote.work || !root_untouched(room) || !remove_dir(room->places, "work", depth, &left) || mkdirat(room->places, "work", 0755) < 0 || gate5(SYS_fchownat, room->places, "work", POOL_JOB_UID, POOL_JOB_UID, AT_SYMLINK_NOFOLLOW) < 0 || !renew_place(&room->tmp, room->places, "tmp", depth, &left) || !renew_place(&room->memory, room->shm, "shm", DEPTH_MAX, &shm_left)))
+	if (!room->used) {
+		room->used = true;
+		return true;
+	}
+	if (!room->zygote.work || !root_untouched() || !remove_dir(ROOM_PLACES_FD, "work", depth, &left) ||
+		!remove_dir(ROOM_PLACES_FD, "tmp", depth, &left) || !remove_dir(ROOM_SHM_FD, "shm", DEPTH_MAX, &shm_left))
 		return false;
-	room->used = true;
-	watch_place(&room->upper);
-	watch_place(&room->tmp);
-	watch_place(&room->memory);
-	return true;
+	return mkdirat(ROOM_PLACES_FD, "work", 0755) == 0 && mkdirat(ROOM_PLACES_FD, "tmp", 01777) == 0 &&
+		mkdirat(ROOM_SHM_FD, "shm", 01777) == 0 &&
+		gate5(SYS_fchownat, ROOM_PLACES_FD, "work", POOL_JOB_UID, POOL_JOB_UID, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 static void make_next(struct room *room, const struct room_request *request)
 {
 	struct zygote *z = &room->zygote;
 	memset(z->page, 0, sizeof(*z->page));
-	z->page->fd_listener = -1;
-	z->control = room->held[0];
 	z->network = request->network;
-	pid_t pid = zygote_start(z, room->held[1]);
+	pid_t pid = zygote_start(z);
 	if (pid < 0)
-		zygote_report(z->control, ZYGOTE_FAILED, STEP_CLONE, pid, 0, NULL, 0);
+		zygote_report(ZYGOTE_FAILED, STEP_CLONE, pid, 0, NULL, 0);
 	else
 		room->init = pid;
+}
+
+/* Return: the request's fds are at their numbers; what else came, the last zygote's mount namespace, is in *ret_last. */
+static bool take_request(struct room_request *request, int *ret_last)
+{
+	int fds[FD_PASS_MAX];
+	size_t nfds = 0;
+	ssize_t n = fd_recv(ROOM_REQUESTS_FD, request, sizeof(*request), fds, &nfds, 0);
+	if (n != sizeof(*request) || nfds < 2)
+		return false;
+	*ret_last = nfds > 2 ? fds[2] : -1;
+	return settle(fds[0], ZYGOTE_CONTROL_FD) == 0 && settle(fds[1], ROOM_LEAF_FD) == 0;
 }
 
 static void serve(struct room *room)
 {
 	for (;;) {
 		struct room_request request;
-		int fds[FD_PASS_MAX];
-		size_t nfds = 0;
-		ssize_t n = fd_recv(ROOM_REQUESTS_FD, &request, sizeof(request), fds, &nfds, 0);
-		if (n != sizeof(request) || nfds != 2)
+		int last;
+		if (!take_request(&request, &last))
 			_exit(0); /* the nursery is gone */
 		end_last(room);
 		if (!renew_places(room))
 			_exit(ROOM_TOUCHED);
-		room->held[0] = fds[0];
-		room->held[1] = fds[1];
 		make_next(room, &request);
+		(void)close(ZYGOTE_CONTROL_FD);
+		(void)close(ROOM_LEAF_FD);
+		if (last >= 0)
+			(void)close(last); /* which takes its mounts down: after the next zygote is on its way */
 	}
 }
 
@@ -419,10 +396,9 @@ static void serve(struct room *room)
 static void fail(unsigned step, int error)
 {
 	struct room_request request;
-	int fds[FD_PASS_MAX];
-	size_t nfds = 0;
-	if (fd_recv(ROOM_REQUESTS_FD, &request, sizeof(request), fds, &nfds, 0) > 0 && nfds > 0)
-		zygote_report(fds[0], ZYGOTE_FAILED, step, error, 0, NULL, 0);
+	int last;
+	if (take_request(&request, &last))
+		zygote_report(ZYGOTE_FAILED, step, error, 0, NULL, 0);
 	_exit(1);
 }
 
@@ -432,7 +408,7 @@ static void room_main(const struct room_spec *given)
 	static struct room_spec spec; /* the caller's may change under our eyes: pool/keeper.c */
 	unsigned step = STEP_NONE;
 	spec = *given;
-	room = (struct room){.spec = &spec, .upper = {.fd = -1}, .tmp = {.fd = -1}, .memory = {.fd = -1}, .places = -1, .shm = -1, .held = {-1, -1}, .zygote = {.spec = &spec, .listener = -1}};
+	room = (struct room){.spec = &spec, .zygote = {.spec = &spec}};
 	take_fds(&room);
 	wait_for_nursery(&room);
 	int r = set_up(&room, &step);

@@ -174,7 +174,7 @@ static int take_free_number(struct nursery *n, unsigned first, int *ret_lock, st
 int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct err *err)
 {
 	struct slot *s = &n->slots[index];
-	*s = (struct slot){.index = index, .lock = -1, .room_pidfd = -1, .requests = -1, .control = -1, .net = -1, .leaf = CGROUP_LEAF_NONE};
+	*s = (struct slot){.index = index, .lock = -1, .room_pidfd = -1, .requests = -1, .control = -1, .last = -1, .net = -1, .leaf = CGROUP_LEAF_NONE};
 	int r = take_free_number(n, first_number, &s->lock, err);
 	if (r < 0)
 		return r;
@@ -276,7 +276,7 @@ static int make_room(struct nursery *n, struct slot *s, unsigned *step, struct e
 	if (pipe2(go, O_CLOEXEC) < 0)
 		return err_set(err, errno, "make a pipe");
 	_cleanup_close_ int wait = go[0], start = go[1];
-	const struct room_spec spec = {.group = n->attach_unified ? -1 : s->leaf.room, .requests = theirs, .go = wait, .number = ++s->rooms, .root = mounts.root, .usr = mounts.usr, .scratch = mounts.scratch, .network = s->plan.network, .filter = policy->fd, .filter_len = policy->len, .listener = policy->listener, .early = policy->early, .lazy_scratch = mounts.freed_late};
+	const struct room_spec spec = {.group = n->attach_unified ? -1 : s->leaf.room, .requests = theirs, .go = wait, .number = ++s->rooms, .root = mounts.root, .usr = mounts.usr, .scratch = mounts.scratch, .network = s->plan.network, .filter = policy->fd, .filter_len = policy->len, .listener = policy->listener, .early = policy->early, .lazy_scratch = mounts.freed_late, .apart = !hybrid(n)};
 	r = clone_room(n, s, &spec, err);
 	if (r < 0)
 		return r;
@@ -297,10 +297,12 @@ static int make_room(struct nursery *n, struct slot *s, unsigned *step, struct e
 static int make_zygote(struct slot *s, unsigned *step, struct err *err)
 {
 	const struct room_request request = {.network = s->plan.network};
-	int fds[2] = {s->control, s->leaf.dir};
+	int fds[3] = {s->control, s->leaf.dir, s->last};
 	*step = STEP_CLONE;
 	s->used = true;
-	int r = fd_send(s->requests, &request, sizeof(request), fds, 2);
+	/* A room that does not even read its requests is no room any more. */
+	int r = fd_send_now(s->requests, &request, sizeof(request), fds, s->last >= 0 ? 3 : 2);
+	cleanup_close(&s->last);
 	return r < 0 ? err_set(err, r, "ask the room for a zygote") : 0;
 }
 
@@ -393,6 +395,7 @@ static void let_go_of_others(struct nursery *n, const struct slot *mine)
 		n->stamper->detach(n->stamper->env, s->stamp);
 		cleanup_close(&s->requests);
 		cleanup_close(&s->control);
+		cleanup_close(&s->last);
 		cleanup_close(&s->lock);
 		cleanup_close(&s->room_pidfd);
 		cgroup_leaf_close(&s->leaf);
@@ -425,6 +428,7 @@ static void clean(struct nursery *n, struct slot *s)
 			_exit(r == 0 ? 0 : 1);
 		}
 	}
+	cleanup_close(&s->last);
 	cleanup_close(&s->requests);
 	n->stamper->detach(n->stamper->env, s->stamp);
 	if (slow && helper > 0) {
@@ -482,10 +486,12 @@ static bool reuse_room(struct nursery *n, struct slot *s)
 	return r == 0;
 }
 
-void slot_stamp(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan, int control)
+void slot_stamp(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan, int control, int last)
 {
 	cleanup_close(&s->control);
+	cleanup_close(&s->last);
 	s->control = control;
+	s->last = last;
 	if (s->state == SLOT_RETIRED)
 		return;
 	/* A stamp that is overtaken before it was made leaves its wish for a fresh leaf behind. */
@@ -517,11 +523,22 @@ void slot_resize(struct nursery *n, struct slot *s, uint32_t seq, const struct w
 	(void)fd_send(n->config->worker, &msg, sizeof(msg), NULL, 0);
 }
 
+/* One that is still there has been given up by the worker: a job's collecting ended, or will never. */
+static void end_opener(struct slot *s)
+{
+	if (s->opener <= 0)
+		return;
+	(void)kill(s->opener, SIGKILL);
+	(void)waitpid(s->opener, NULL, 0);
+	s->opener = 0;
+}
+
 void slot_serve_open(struct nursery *n, struct slot *s, int sock, int root)
 {
 	(void)n;
-	if (s->opener > 0 || s->state != SLOT_ROOM)
+	if (s->state == SLOT_RETIRED)
 		return; /* the worker sees the socket close */
+	end_opener(s);
 	pid_t pid = fork();
 	if (pid == 0)
 		open_serve(sock, root, root_of(s) + POOL_JOB_UID);
@@ -579,6 +596,7 @@ void slot_close(struct nursery *n, struct slot *s)
 	keeper_stop(&s->keeper);
 	cleanup_close(&s->requests);
 	cleanup_close(&s->control);
+	cleanup_close(&s->last);
 	cleanup_close(&s->net);
 	if (s->stamp)
 		n->stamper->slot_free(n->stamper->env, s->stamp);

@@ -48,6 +48,7 @@ struct slot {
 	int room_pidfd;
 	int requests;		   /* socket to the room */
 	int control;		   /* the last STAMP's: the zygote's end */
+	int last;		   /* the mount namespace of the zygote before: the room's to take down */
 	int rooms;		   /* made so far */
 	struct wire_plan made_for; /* the room's plan, with the disk limits that hold now */
 	int net;		   /* the slot's empty network namespace, loopback down, for policies without sockets: shared only with
@@ -61,8 +62,8 @@ struct slot {
 int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct err *err);
 /* slot_sweep - remove the leaves that crashed owners of other numbers left: those whose lock is free. */
 void slot_sweep(struct nursery *n);
-/* slot_stamp - @control becomes the slot's. */
-void slot_stamp(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan, int control);
+/* slot_stamp - @control and @last (or -1) become the slot's. */
+void slot_stamp(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan, int control, int last);
 void slot_resize(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan);
 /* slot_serve_open - @root: a job's, as its HELLO gave it to the worker. */
 void slot_serve_open(struct nursery *n, struct slot *s, int sock, int root);

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define POOL_SLOTS_MAX 1024
-#define WIRE_VERSION 4u /* changes with the layout: a nursery of another build must not be taken for ours */
+#define WIRE_VERSION 5u /* changes with the layout: a nursery of another build must not be taken for ours */
 #define POOL_POLICIES_MAX 32
 #define POOL_LAYERS_MAX 64
 #define POOL_DEVICES_MAX 4
@@ -24,7 +24,8 @@
 enum wire_type {
 	/* worker → nursery */
 	WIRE_POLICY = 1, /* + sealed memfd: a BPF program under an index */
-	WIRE_STAMP,	 /* + the zygote's end of a control socket: make a zygote for a plan in a slot, which says HELLO there; whatever
+	WIRE_STAMP,	 /* + the zygote's end of a control socket, [the last zygote's mount namespace, to be let go of]: make a
+			  * zygote for a plan in a slot, which says HELLO there; whatever
 			  * the slot held is ended and scrubbed first */
 	WIRE_RESIZE,	 /* other disk limits for a ready zygote */
 	WIRE_OPEN,	 /* + socket, a job's root: a helper with the slot's credentials serves struct open_request on it */
@@ -110,7 +111,7 @@ struct wire_msg {
 
 /* ---- on a zygote's control socket (worker ↔ the zygote's init and child) ---- */
 enum zygote_msg_type {
-	ZYGOTE_HELLO = 1, /* + pidfd of the init, root (O_PATH), page, stdin (write), stdout (read), stderr (read), [listener] */
+	ZYGOTE_HELLO = 1, /* + pidfd of the init, root (O_PATH), mount namespace, page, stdin (write), stdout (read), stderr (read), [listener] */
 	ZYGOTE_LISTENER,  /* + listener: only where the filter is installed late */
 	ZYGOTE_EXIT,	  /* the job's first process ended; page->wait_status says how */
 	ZYGOTE_FAILED,	  /* set-up failed: step, error */
@@ -128,13 +129,12 @@ struct zygote_msg {
  * with its exec, and init runs as another user without being dumpable, so no job can write here.
  */
 struct zygote_page {
-	uint64_t exec_ns;				     /* CLOCK_MONOTONIC just before execve; 0 when it did not come to that */
-	uint64_t exit_ns;				     /* when init saw the end */
-	int32_t wait_status;				     /* wait(2) status of the job's first process */
-	uint32_t step;					     /* why the launch failed; 0 when it did not */
-	int32_t error;					     /* errno of the step */
-	int32_t index;					     /* which pack entry, rlimit … */
-	int32_t fd_stdin, fd_stdout, fd_stderr, fd_listener; /* between child and init */
+	uint64_t exec_ns;    /* CLOCK_MONOTONIC just before execve; 0 when it did not come to that */
+	uint64_t exit_ns;    /* when init saw the end */
+	int32_t wait_status; /* wait(2) status of the job's first process */
+	uint32_t step;	     /* why the launch failed; 0 when it did not */
+	int32_t error;	     /* errno of the step */
+	int32_t index;	     /* which pack entry, rlimit … */
 };
 
 /* ---- a job's dispatch: one datagram to the zygote's child ---- */

@@ -32,7 +32,7 @@
 #include "pool/gate.h"
 #include "pool/steps.h"
 
-void zygote_report(int control, unsigned type, unsigned step, int error, int index, const int *fds, size_t nfds)
+void zygote_report(unsigned type, unsigned step, int error, int index, const int *fds, size_t nfds)
 {
 	struct zygote_msg msg = {.type = type, .step = step, .error = error, .index = index};
 	struct iovec iov = {.iov_base = &msg, .iov_len = sizeof(msg)};
@@ -48,12 +48,12 @@ void zygote_report(int control, unsigned type, unsigned step, int error, int ind
 		c->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
 		memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
 	}
-	(void)gate3(SYS_sendmsg, control, &header, MSG_NOSIGNAL);
+	(void)gate3(SYS_sendmsg, ZYGOTE_CONTROL_FD, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-static void die(const struct zygote *z, unsigned step, int error)
+static void die(unsigned step, int error)
 {
-	zygote_report(z->control, ZYGOTE_FAILED, step, error, 0, NULL, 0);
+	zygote_report(ZYGOTE_FAILED, step, error, 0, NULL, 0);
 	_exit(1);
 }
 
@@ -86,7 +86,7 @@ static int lock(void *ctx)
 	if (r < 0)
 		return r;
 	if (z->spec->listener) {
-		z->page->fd_listener = r;
+		z->late_listener = r;
 		if (write(z->sync[1], "l", 1) != 1)
 			return -EPIPE;
 	}
@@ -94,7 +94,7 @@ static int lock(void *ctx)
 }
 
 /* Made under the job's own uid: pipe buffers are counted per user, and /dev/stdout must be its own to reopen. */
-static int make_pipes(struct zygote_page *page, int inside[3])
+static int make_pipes(struct zygote *z, int inside[3])
 {
 	int in[2], out[2], errs[2];
 	long r = gate2(SYS_pipe2, in, O_CLOEXEC);
@@ -107,17 +107,23 @@ static int make_pipes(struct zygote_page *page, int inside[3])
 	inside[0] = in[0];
 	inside[1] = out[1];
 	inside[2] = errs[1];
-	page->fd_stdin = in[1];
-	page->fd_stdout = out[0];
-	page->fd_stderr = errs[0];
+	z->outer[0] = in[1];
+	z->outer[1] = out[0];
+	z->outer[2] = errs[0];
 	return 0;
 }
 
-static void hello(const struct zygote *z, int listener)
+static void hello(const struct zygote *z)
 {
-	const struct zygote_page *page = z->page;
-	int fds[7] = {z->pidfd, z->root, z->page_fd, page->fd_stdin, page->fd_stdout, page->fd_stderr, listener};
-	zygote_report(z->control, ZYGOTE_HELLO, 0, 0, z->spec->number, fds, listener >= 0 ? 7 : 6);
+	int fds[8] = {z->pidfd, z->root, z->ns, ROOM_PAGE_FD, z->outer[0], z->outer[1], z->outer[2], ROOM_LISTENER_FD};
+	zygote_report(ZYGOTE_HELLO, 0, 0, z->spec->number, fds, z->listener ? 8 : 7);
+}
+
+/* All but the standard streams and the control socket. */
+static void drop_fds(void)
+{
+	(void)sys_close_range(3, ZYGOTE_CONTROL_FD - 1, 0);
+	(void)sys_close_range(ZYGOTE_CONTROL_FD + 1, ~0u, 0);
 }
 
 static void child_main(void *arg)
@@ -134,13 +140,13 @@ static void child_main(void *arg)
 	}
 	if (r == 0) {
 		page->step = STEP_SETUP_PIPES;
-		r = make_pipes(page, inside);
+		r = make_pipes(z, inside);
 	}
 	if (r < 0)
-		die(z, page->step, r);
+		die(page->step, r);
 	page->step = STEP_NONE;
 	if (!shared)
-		hello(z, z->listener);
+		hello(z);
 	else if (write(z->sync[1], "h", 1) != 1)
 		_exit(1);
 	/* Shared until the listener is made where the init can see it; else the table is the child's own from here on. */
@@ -151,7 +157,7 @@ static void child_main(void *arg)
 		if (dup2(inside[i], i) < 0)
 			_exit(1);
 	if (!keep)
-		(void)sys_close_range(ZYGOTE_CONTROL_FD + 1, ~0u, 0);
+		drop_fds();
 	launch_job(page, z->filter ? lock : NULL, z);
 	_exit(127);
 }
@@ -169,10 +175,10 @@ static void make_child(struct zygote *z)
 	};
 	z->sync[0] = z->sync[1] = -1;
 	if (late && gate2(SYS_pipe2, z->sync, O_CLOEXEC) < 0)
-		die(z, STEP_SETUP_FORK, -EMFILE);
+		die(STEP_SETUP_FORK, -EMFILE);
 	long pid = gate_clone(&args, child_main, z);
 	if (pid < 0)
-		die(z, STEP_SETUP_FORK, (int)pid);
+		die(STEP_SETUP_FORK, (int)pid);
 	z->child = (pid_t)pid;
 }
 
@@ -192,10 +198,10 @@ static bool wait_sync(struct zygote *z)
 static void say_hello_for_it(struct zygote *z)
 {
 	if (!wait_sync(z))
-		die(z, STEP_SETUP_WAIT, -ECHILD); /* it said why itself */
-	hello(z, -1);
+		die(STEP_SETUP_WAIT, -ECHILD); /* it said why itself */
+	hello(z);
 	if (z->spec->listener && wait_sync(z))
-		zygote_report(z->control, ZYGOTE_LISTENER, 0, 0, 0, &z->page->fd_listener, 1);
+		zygote_report(ZYGOTE_LISTENER, 0, 0, 0, &z->late_listener, 1);
 }
 
 static int loopback_up(void)
@@ -208,41 +214,28 @@ static int loopback_up(void)
 	return (int)r;
 }
 
-/* The room sees this fd table until it is left: the namespace's fd stays there, so that nothing of it is torn down while the worker
- * still collects, and the teardown is the room's work, not part of the job's death. */
-static void leave_keepsake(struct zygote *z)
-{
-	int ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-	if (ns < 0 || dup3(ns, ZYGOTE_KEEP_FD, O_CLOEXEC) < 0)
-		die(z, STEP_SETUP_PROC, -errno);
-	(void)close(ns);
-	int r = sys_close_range(~0u, ~0u, CLOSE_RANGE_UNSHARE);
-	if (r < 0)
-		die(z, STEP_SETUP_FORK, r);
-	if (dup3(z->control, ZYGOTE_CONTROL_FD, O_CLOEXEC) < 0)
-		die(z, STEP_SETUP_FORK, -errno);
-	z->control = ZYGOTE_CONTROL_FD;
-}
-
 static void set_up(struct zygote *z)
 {
 	unsigned step = STEP_SETUP_SYSCTL;
+	/* What is the room's is nobody else's: the child may have to follow the job's paths while it still shares this table. */
+	(void)sys_close_range(ROOM_LEAF_FD, ~0u, 0);
+	(void)close(ROOM_REQUESTS_FD);
 	/* Not at clone: there the new namespace's root would still be the room's group, and its path would show. */
 	long r = gate1(SYS_unshare, CLONE_NEWCGROUP);
 	if (r == 0)
 		r = zygote_setup_mounts(z, &step);
 	if (r < 0)
-		die(z, step, (int)r);
+		die(step, (int)r);
 	if (z->network == POOL_NET_LOOPBACK) {
 		r = loopback_up();
 		if (r < 0)
-			die(z, STEP_SETUP_NET, (int)r);
+			die(STEP_SETUP_NET, (int)r);
 	}
-	leave_keepsake(z);
+	z->ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
 	z->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	z->pidfd = (int)gate2(SYS_pidfd_open, 1, 0);
-	if (z->root < 0 || z->pidfd < 0)
-		die(z, STEP_SETUP_PAGE, -EMFILE);
+	if (z->root < 0 || z->pidfd < 0 || z->ns < 0)
+		die(STEP_SETUP_PAGE, -EMFILE);
 }
 
 static void wait_for_end(struct zygote *z)
@@ -257,7 +250,7 @@ static void wait_for_end(struct zygote *z)
 	}
 	z->page->wait_status = status;
 	z->page->exit_ns = now_ns();
-	zygote_report(z->control, ZYGOTE_EXIT, 0, 0, status, NULL, 0);
+	zygote_report(ZYGOTE_EXIT, 0, 0, status, NULL, 0);
 	_exit(0); /* the kernel ends whatever the job left running: pid_namespaces(7) */
 }
 
@@ -269,26 +262,32 @@ static void init_main(void *arg)
 	make_child(z);
 	int r = drop_caps(); /* still the slot's root by name, which is not the job's user, and nobody outside */
 	if (r < 0)
-		die(z, STEP_SETUP_CAPS, r);
+		die(STEP_SETUP_CAPS, r);
 	if (z->filter)
 		say_hello_for_it(z);
-	(void)sys_close_range(ZYGOTE_CONTROL_FD + 1, ~0u, z->filter ? CLOSE_RANGE_UNSHARE : 0);
+	if (z->filter)
+		(void)sys_close_range(~0u, ~0u, CLOSE_RANGE_UNSHARE);
+	drop_fds();
 	wait_for_end(z);
 }
 
-pid_t zygote_start(struct zygote *z, int leaf)
+pid_t zygote_start(struct zygote *z)
 {
 	struct clone_args args = {
-		.flags = CLONE_VM | CLONE_FILES | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC,
+		.flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_INTO_CGROUP,
 		.exit_signal = SIGCHLD,
-		.stack = (uint64_t)(uintptr_t)(z->init_stack - ZYGOTE_STACK),
-		.stack_size = ZYGOTE_STACK,
+		.cgroup = ROOM_LEAF_FD,
 	};
-	if (leaf >= 0) {
-		args.flags |= CLONE_INTO_CGROUP;
-		args.cgroup = (uint64_t)leaf;
-	}
 	if (z->network != POOL_NET_SHARED)
 		args.flags |= CLONE_NEWNET;
+	if (z->spec->apart) {
+		long pid = gate2(SYS_clone3, &args, sizeof(args));
+		if (pid == 0)
+			init_main(z);
+		return (pid_t)pid;
+	}
+	args.flags |= CLONE_VM;
+	args.stack = (uint64_t)(uintptr_t)(z->init_stack - ZYGOTE_STACK);
+	args.stack_size = ZYGOTE_STACK;
 	return (pid_t)gate_clone(&args, init_main, z);
 }

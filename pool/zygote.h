@@ -32,9 +32,11 @@ struct room_spec {
 	bool sibling; /* be a child of the caller's parent (CLONE_PARENT): the caller is a keeper */
 	bool listener, early;
 	bool lazy_scratch; /* what is deleted there stays charged for a while: take only what is empty */
+	bool apart;	   /* the room sits in another memory group than its zygotes (cgroup v2): they need a memory of their own, for what
+			    * is read and written in it is charged to the group of its owner, get_mem_cgroup_from_mm() */
 };
 
-struct room_request { /* + the zygote's end of its control socket, and the leaf's v2 directory */
+struct room_request { /* + the zygote's end of its control socket, the leaf's v2 directory, [the last zygote's mount namespace] */
 	uint32_t network;
 };
 
@@ -52,9 +54,15 @@ struct room_request { /* + the zygote's end of its control socket, and the leaf'
 pid_t room_clone(const struct room_spec *spec, int *ret_pidfd);
 
 /* ---- inside ---- */
+/* Numbers of fds. The room's own lie above all that a zygote keeps, so that it drops them in one call. */
 #define ROOM_REQUESTS_FD 3
-#define ZYGOTE_CONTROL_FD 3
-#define ZYGOTE_KEEP_FD 9 /* in the room: the last zygote's mount namespace */
+#define ROOM_PAGE_FD 10	    /* read-only: it goes to the worker */
+#define ROOM_LISTENER_FD 11 /* of the room's filter */
+#define ZYGOTE_CONTROL_FD 12
+#define ROOM_LEAF_FD 13
+#define ROOM_PLACES_FD 20
+#define ROOM_UPPER_FD 21
+#define ROOM_SHM_FD 22
 #define ZYGOTE_STACK (128u << 10)
 
 struct mask {
@@ -64,22 +72,23 @@ struct mask {
 struct zygote {
 	const struct room_spec *spec;
 	enum pool_network network;
-	bool work; /* /work is a place of the job's own, not the root's */
-	int control;
-	int page_fd, listener; /* listener: of the room's filter, or -1 */
+	bool work;     /* /work is a place of the job's own, not the root's */
+	bool listener; /* ROOM_LISTENER_FD is one */
 	struct zygote_page *page;
 	const struct sock_filter *filter; /* to be installed by the child itself, where the room could not */
-	int root, pidfd, child_pidfd, sync[2];
+	int root, pidfd, ns, child_pidfd, sync[2];
+	int late_listener; /* the fd of the child's own */
+	int outer[3];	   /* the outer ends of the pipes: stdin, stdout, stderr */
 	pid_t child;
 	struct mask masks[16]; /* of /proc, on this kernel */
 	unsigned nmasks;
 	char *init_stack, *child_stack; /* their upper ends */
 };
 
-/* zygote_start - make the next init, in the room. Return: its pid, or -errno. */
-pid_t zygote_start(struct zygote *z, int leaf);
-/* zygote_report - a message on the control socket. */
-void zygote_report(int control, unsigned type, unsigned step, int error, int index, const int *fds, size_t nfds);
+/* zygote_start - make the next init, in the room, in the leaf at ROOM_LEAF_FD. Return: its pid, or -errno. */
+pid_t zygote_start(struct zygote *z);
+/* zygote_report - a message on the control socket; dropped when the worker does not read. */
+void zygote_report(unsigned type, unsigned step, int error, int index, const int *fds, size_t nfds);
 
 /* floor_install - the fixed filter beneath every policy, with the gate of this process; -errno. @listener: the policy has one. */
 int floor_install(bool sockets, bool listener);

@@ -225,7 +225,7 @@ def test_pids_one(t):
 
 def test_fork_bomb(t):
     bomb = program(t, "bomb")
-    for flags in (("--wall", "400ms", "--cpu", "20s"), ("--wall", "20s", "--cpu", "400ms", "--pids", 100)):
+    for flags in (("--wall", "400ms", "--cpu", "20s"), ("--wall", "20s", "--cpu", "400ms", "--pids", 40)):
         run = t.petri.run(*bomb, *flags, "--", "/work/bomb", timeout=60)
         ended(t, run, "wall_limit" if "400ms" == flags[1] else "cpu_limit")
         t.check(run.result["usage"]["pids_limit_hits"] > 0, run)
