@@ -74,12 +74,17 @@ static int expect_zygote(struct seat *seat)
 	return control[1];
 }
 
-void seat_stamp(struct seat *seat, const struct wire_plan *plan)
+void seat_stamp(struct seat *seat, const struct wire_plan *plan, struct runtime *runtime)
 {
 	struct engine *engine = seat->engine;
 	if (seat->zygote)
 		zygote_ref_drop(TAKE_PTR(seat->zygote));
 	seat->plan = *plan;
+	seat->runtime = runtime && now_us() >= runtime->retry_us ? runtime : NULL;
+	loop_timer_clear(engine->loop, &seat->warm);
+	if (seat->runtime_ran && leaf_disturbed(&seat->leaf))
+		seat->plan.fresh_leaf = 1;
+	seat->runtime_ran = false;
 	seat->seq = ++engine->next_seq;
 	seat->got_hello = seat->failed_once = false;
 	seat->state = SEAT_STAMPING;
@@ -90,7 +95,7 @@ void seat_stamp(struct seat *seat, const struct wire_plan *plan)
 		return;
 	}
 	loop_timer_set(engine->loop, &seat->retry, now_us() + STAMP_PATIENCE_US);
-	struct wire_msg msg = {.type = WIRE_STAMP, .slot = seat->index, .seq = seat->seq, .plan = *plan};
+	struct wire_msg msg = {.type = WIRE_STAMP, .slot = seat->index, .seq = seat->seq, .plan = seat->plan};
 	(void)tell_nursery(engine, &msg, &theirs, 1);
 }
 
@@ -104,14 +109,17 @@ void seat_release(struct seat *seat)
 void seat_renew(struct seat *seat)
 {
 	struct engine *engine = seat->engine;
+	struct runtime *runtime = seat->last_runtime;
 	seat->run = NULL;
 	/* The same plan again: the next job is most likely of the same kind. Layers of one submission are not. */
 	struct wire_plan plan = seat->plan;
-	if (plan.nlayers > 1 && engine->have_warm)
+	if (plan.nlayers > 1 && engine->have_warm) {
 		plan = engine->warm_plan;
+		runtime = engine->warm_runtime;
+	}
 	leaf_relax(&seat->leaf, &seat->last_usage);
 	plan.fresh_leaf = leaf_is_spent(&seat->leaf, &seat->last_usage);
-	seat_stamp(seat, &plan);
+	seat_stamp(seat, &plan, runtime);
 }
 
 /* ---- the zygote's control socket ---- */
@@ -137,9 +145,17 @@ static void zygote_failed(struct seat *seat, unsigned step, int error)
 
 static void seat_maybe_ready(struct seat *seat)
 {
-	struct engine *engine = seat->engine;
 	if (!seat->got_hello || seat->state != SEAT_STAMPING)
 		return;
+	if (seat->runtime)
+		runtime_start(seat);
+	else
+		seat_ready(seat);
+}
+
+void seat_ready(struct seat *seat)
+{
+	struct engine *engine = seat->engine;
 	seat->state = SEAT_READY;
 	loop_timer_clear(engine->loop, &seat->retry);
 	seat->failures = 0;
@@ -225,6 +241,8 @@ static void handle_zygote(struct zygote_ref *z, const struct zygote_msg *msg, in
 	case ZYGOTE_EXIT:
 		if (seat->run && seat->state == SEAT_RUNNING)
 			run_exit_message(seat->run);
+		else if (seat->runtime_ran)
+			runtime_failed(seat, z->page && z->page->step ? pool_step_name(z->page->step) : "it ended");
 		break;
 	case ZYGOTE_FAILED:
 		if (seat->state == SEAT_STAMPING)
@@ -265,10 +283,12 @@ static void on_pidfd(struct loop_op *op, int res)
 		run_gone(seat->run);
 		return;
 	}
-	if (seat->state == SEAT_READY || seat->state == SEAT_RESIZING) {
+	if (seat->runtime_ran) {
+		runtime_failed(seat, "it ended");
+	} else if (seat->state == SEAT_READY || seat->state == SEAT_RESIZING) {
 		/* An idle zygote died (somebody killed it, the machine is out of memory): have another one made. */
 		log_warn("an idle zygote died: slot=%u, making another", seat->index);
-		seat_stamp(seat, &seat->plan);
+		seat_stamp(seat, &seat->plan, NULL);
 	} else if (seat->state == SEAT_STAMPING && !seat->failed_once) {
 		zygote_failed(seat, STEP_SETUP_WAIT, -ESRCH);
 	}
@@ -278,7 +298,7 @@ static void on_retry(struct loop_timer *timer)
 {
 	struct seat *seat = timer->data;
 	if (seat->state == SEAT_STAMPING)
-		seat_stamp(seat, &seat->plan);
+		seat_stamp(seat, &seat->plan, seat->runtime);
 }
 
 /* ---- the leaf's OOM eventfd (hybrid) ---- */
@@ -327,7 +347,7 @@ static void take_leaf(struct engine *engine, struct seat *seat, const struct wir
 	seat->oom_fd = seat->leaf.fd[KNOB_OOM_EVENT];
 	if (seat->state == SEAT_NONE) {
 		if (engine->have_warm)
-			seat_stamp(seat, &engine->warm_plan);
+			seat_stamp(seat, &engine->warm_plan, engine->warm_runtime);
 		if (engine->config.capacity)
 			engine->config.capacity(engine->config.ctx);
 	}
@@ -493,6 +513,7 @@ void engine_free(struct engine *engine)
 		loop_cancel(engine->loop, &seat->oom_op);
 		loop_timer_clear(engine->loop, &seat->retry);
 		loop_timer_clear(engine->loop, &seat->oom_look);
+		loop_timer_clear(engine->loop, &seat->warm);
 		if (seat->zygote)
 			zygote_ref_drop(seat->zygote);
 		leaf_close(&seat->leaf);
@@ -501,6 +522,10 @@ void engine_free(struct engine *engine)
 	}
 	for (size_t i = 0; i < engine->npolicies; i++)
 		free(engine->policies[i].name);
+	for (size_t i = 0; i < engine->nruntimes; i++) {
+		runtime_clear(engine->runtimes[i]);
+		free(engine->runtimes[i]);
+	}
 	/* Closing the socket is what ends the nursery. The seats stay: the ring may still call back into them until the
 	 * loop is freed, and the process ends next. */
 	cleanup_close(&engine->config.nursery);

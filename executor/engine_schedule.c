@@ -23,41 +23,52 @@ void engine_wait(struct engine *engine, struct engine_job *ej)
 	engine->waiting_tail = &ej->next;
 }
 
-static struct seat *find_seat(struct engine *engine, const struct wire_plan *plan)
+/* What is there, or coming, is what the job needs: its runtime, or nothing but a zygote (which does for any job). */
+static bool seat_suits(const struct seat *seat, const struct run *run)
 {
-	struct seat *other = NULL;
+	return seat->state != SEAT_NONE && plan_equal(&seat->plan, &run->plan) &&
+		(!seat->runtime || seat->runtime == run->runtime);
+}
+
+static struct seat *find_seat(struct engine *engine, const struct run *run)
+{
+	struct seat *other = NULL, *plain = NULL;
 	for (unsigned i = 0; i < engine->nseats; i++) {
 		struct seat *seat = &engine->seats[i];
 		if (seat->run)
 			continue;
-		if (seat->state == SEAT_READY && plan_equal(&seat->plan, plan))
-			return seat;
+		if (seat->state == SEAT_READY && seat_suits(seat, run)) {
+			if (seat->runtime == run->runtime)
+				return seat;
+			plain = seat;
+		}
 		bool idle = seat->state == SEAT_READY;
 		bool better = idle && (!other || other->state != SEAT_READY || seat->idle_since_us < other->idle_since_us);
 		bool coming = seat->state == SEAT_STAMPING || (seat->state == SEAT_NONE && seat->leaf.fd[KNOB_KILL] >= 0);
 		if (better || (!other && coming))
 			other = seat;
 	}
-	return other;
+	return plain ? plain : other;
 }
 
 static void place(struct engine *engine, struct run *run, struct seat *seat)
 {
 	seat->run = run;
+	seat->last_runtime = run->runtime;
 	run->seat = seat;
-	if (plan_equal(&seat->plan, &run->plan) && seat->state != SEAT_NONE) {
+	if (seat_suits(seat, run)) {
 		if (seat->state == SEAT_READY)
 			run_dispatch(run);
 		return; /* STAMPING for the same plan: dispatched when it is ready */
 	}
-	seat_stamp(seat, &run->plan);
+	seat_stamp(seat, &run->plan, NULL);
 }
 
 void engine_schedule(struct engine *engine)
 {
 	while (engine->waiting && !engine->dead) {
 		struct engine_job *ej = engine->waiting;
-		struct seat *seat = find_seat(engine, &ej->run->plan);
+		struct seat *seat = find_seat(engine, ej->run);
 		if (!seat)
 			return;
 		engine->waiting = ej->next;
@@ -78,7 +89,7 @@ static void reject(struct engine_job *ej, const struct reject *why)
 
 void engine_start(struct engine *engine, struct engine_job *ej)
 {
-	ej->stamp_layers = false;
+	ej->stamp_layers = ej->run_cold = false;
 	engine_enqueue(engine, ej);
 }
 

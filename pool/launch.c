@@ -304,6 +304,19 @@ static int receive(struct dispatch *d, char **ret_strings, int *fds, size_t *nfd
 	return 0;
 }
 
+/*
+ * A runtime's two fds, which its exec is to keep. This takes the number of the control socket, so it comes last; the init has that
+ * socket too, and tells of the end. Received after it, the fds have higher numbers, in order.
+ */
+static int place_runtime_fds(const int fds[2])
+{
+	if (fds[0] <= ZYGOTE_CONTROL_FD || fds[1] <= ZYGOTE_CONTROL_FD + 1)
+		return -EBADMSG;
+	if (dup2(fds[0], ZYGOTE_CONTROL_FD) < 0 || dup2(fds[1], ZYGOTE_CONTROL_FD + 1) < 0)
+		return -errno;
+	return 0;
+}
+
 static int launch(struct zygote_page *page, int (*lock)(void *ctx), void *lock_ctx, struct failure *f)
 {
 	struct dispatch d;
@@ -314,8 +327,14 @@ static int launch(struct zygote_page *page, int (*lock)(void *ctx), void *lock_c
 	if (receive(&d, &strings, fds, &nfds, f) < 0)
 		return -1;
 	size_t first = d.flags & DISPATCH_ARGS_MEMFD ? 1 : 0;
-	if (split(&d, strings, &words) < 0 || first + d.npacks > nfds)
+	bool runtime = d.flags & DISPATCH_RUNTIME;
+	size_t kept = runtime ? 2 : 0;
+	if (split(&d, strings, &words) < 0 || first + d.npacks + kept > nfds)
 		return fail(f, STEP_DISPATCH, EBADMSG, 5);
+	/* Where the filter comes late, fds are still shared with the init, and what may be called after it is not known. */
+	if (runtime && lock)
+		return fail(f, STEP_DISPATCH, EBADMSG, 6);
+	nfds -= kept;
 	const int *blobs = fds + first + d.npacks;
 	size_t nblobs = nfds - first - d.npacks;
 	for (uint32_t i = 0; i < d.npacks; i++)
@@ -329,6 +348,9 @@ static int launch(struct zygote_page *page, int (*lock)(void *ctx), void *lock_c
 	int r = lock ? lock(lock_ctx) : 0;
 	if (r < 0)
 		return fail(f, STEP_FILTER, r, 0);
+	r = runtime ? place_runtime_fds(fds + nfds) : 0;
+	if (r < 0)
+		return fail(f, STEP_DISPATCH, r, 7);
 	return fail(f, STEP_EXEC, exec_in_path(&words, page), 0);
 }
 
