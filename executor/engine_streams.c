@@ -54,7 +54,7 @@ static void on_output(struct loop_op *op, int res)
 	bool is_out = op == &z->out_op;
 	if (!run || z->seat->state != SEAT_RUNNING) {
 		if (z->seat->runtime_ran) /* before its job it has nothing to say, and none of it may be the job's */
-			runtime_failed(z->seat, res > 0 ? "it wrote to stdout or stderr" : "it closed its stdout or stderr");
+			runtime_failed(z->seat, res > 0 ? "it wrote to stdout or stderr" : "it ended, or closed its stdout or stderr");
 		/* The child of an idle zygote is gone, and the init will follow: not a zygote to give a job to. */
 		else if (res <= 0 && (z->seat->state == SEAT_READY || z->seat->state == SEAT_RESIZING))
 			seat_stamp(z->seat, run ? &run->plan : &z->seat->plan, NULL);

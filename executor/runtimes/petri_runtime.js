@@ -39,8 +39,7 @@
 		job.files.forEach(writeFile);
 		process.chdir(job.cwd);
 		for (const key of Object.keys(process.env))
-			if (!(key in job.env))
-				delete process.env[key];
+			delete process.env[key];
 		Object.assign(process.env, job.env);
 		const [, first, ...rest] = job.argv;
 		return first === "-e" ? runCode(rest[0], rest.slice(1)) : runScript(first, rest);

@@ -51,10 +51,15 @@ def settle(w):
     return w
 
 
-def both(t, w, body, warm=True):
+def until_warm(t, w):
+    """What came before ran cold, so its slot is ready for more of the kind: one job teaches it otherwise."""
+    t.eventually(lambda: out(settle(w).do(script(WARM))) == "True\n", "a warm job", 10)
+    return w
+
+
+def both(t, w, body):
     """The same job warm and cold (a stack limit of its own asks for that): no difference."""
-    probe = settle(w).do(script(WARM))
-    t.equal(out(probe), "True\n", probe)
+    until_warm(t, w)
     first = settle(w).do(body)
     other = json.loads(json.dumps(body))
     other["limits"]["stack_bytes"] = (64 << 20) + 4096
@@ -71,7 +76,7 @@ def test_hello_is_warm(t):
         t.equal((r["status"], r["exit_code"], out(r)), ("exited", 0, "True\n"), r)
         settle(w)
     t.equal(out(w.do(script(WARM, limits={"open_files": 200}))), "False\n")
-    t.equal(out(w.do(script(WARM, env={"PYTHONHASHSEED": "0"}))), "False\n")
+    t.equal(out(w.do(script(WARM, env=["PYTHONHASHSEED=0"]))), "False\n")
     t.equal(out(w.do(script(WARM, policy="default"))), "False\n")
     t.equal(out(w.do(job("/bin/echo", "hi"))), "hi\n")
     r = w.do(script(WARM))
@@ -87,7 +92,7 @@ print(sorted(globals()), __package__, os.getcwd(), list(os.environ.items()), sor
 print(sys.stdin.encoding, sys.stdout.line_buffering, sys.stdout.encoding, sys.excepthook is sys.__excepthook__)
 print(signal.getsignal(signal.SIGINT), sys.getrecursionlimit(), os.umask(0), len(os.listdir("/proc/self/task")))
 print(os.stat("data").st_mode, os.stat("/work/deep/er").st_mode, os.listdir("/work/deep/er"), sys.stdin.read())
-""", "a", "b c", "\u00e9", files={"/work/data": "x", "/work/deep/er/file": "y"}, env={"K": "v=w", "U": "\u00fc"}, stdin="in\nput"))
+""", "a", "b c", "\u00e9", files={"/work/data": "x", "/work/deep/er/file": "y"}, env=["K=v=w", "U=\u00fc"], stdin={"data": "in\nput"}))
     t.equal(r["exit_code"], 0, r)
 
 
@@ -107,6 +112,10 @@ def test_ends(t):
     for source in ("def f(): raise ValueError('x')\nf()\n", "x = \n", "import sys; sys.exit(7)", "import sys; sys.exit('why')",
                    "import os, signal; os.kill(os.getpid(), signal.SIGINT)", "import os; os.abort()", "raise KeyboardInterrupt",
                    "try:\n 1/0\nexcept Exception as e:\n raise KeyError from e\n", "print('no newline', end='')", "import gone\n",
+                   "import threading, time; threading.Thread(target=lambda: (time.sleep(0.1), print('late'))).start()",
+                   "class A:\n def __del__(self): print('gone')\na = A()", "f = open('/dev/stdout', 'w'); f.write('kept')",
+                   "def g():\n try: yield\n finally: print('finally')\nx = g(); next(x)", "import sys; sys.exit(-1)", "raise SystemExit",
+                   "import os\nif os.fork() == 0: print('child')\nelse: os.wait(); print('parent')", "import sys; sys.exit(1 << 40)",
                    "import atexit; atexit.register(print, 'bye'); import os; print('x'); os.close(1)"):
         both(t, w, script(source))
     r = both(t, w, script("import json, random; print(json.X)", files={"/work/json.py": "X = 5", "/work/random.py": ""}))
@@ -117,7 +126,7 @@ def test_what_it_declines_runs_cold(t):
     w = runtime_worker(t)
     both(t, w, job("python3", "gone.py"))
     both(t, w, job("python3", "/work"))
-    both(t, w, script("import sys; print(sys.stdin.read())", files={"/etc/not/there": "x"}, stdin="twice?"))
+    both(t, w, script("import sys; print(sys.stdin.read())", files={"/etc/not/there": "x"}, stdin={"data": "twice?"}))
     both(t, w, script("print(1)", cwd="/work/gone"))
     both(t, w, job("/usr/bin/python3", "main.py", files={"/work/main.py": "# coding: latin-1\nprint('ok')"}))
 
@@ -159,7 +168,7 @@ def test_nothing_is_left_for_the_next_job(t):
     w = settle(runtime_worker(t))
     first = w.do(script(WARM + """
 import os, random, sys
-print(hash("x"), random.random(), id(object()), open("/proc/self/maps").readline().split()[0])
+print(hash("x"), random.random(), id(object()), open("/proc/self/stat").read().split()[27])
 open("/tmp/left", "w").write("x"); open("/work/left", "w").write("x"); open("/dev/shm/left", "w").write("x")
 sys.modules["json"].left = 1
 if os.fork() == 0:
@@ -167,7 +176,7 @@ if os.fork() == 0:
 """))
     second = settle(w).do(script(WARM + """
 import os, random
-print(hash("x"), random.random(), id(object()), open("/proc/self/maps").readline().split()[0])
+print(hash("x"), random.random(), id(object()), open("/proc/self/stat").read().split()[27])
 import json
 assert not hasattr(json, "left")
 assert not [p for p in ("/tmp/left", "/work/left", "/dev/shm/left") if os.path.exists(p)]
@@ -186,7 +195,7 @@ def custom(t, before="", after="", serves=("python3",), python="/usr/bin/python3
 def test_custom_runtime(t):
     after = "print(job['argv'], job['env'].get('K'), job['cwd'], job['files'][0]['path'], sys.stdin.read(), flush=True); os._exit(5)"
     w = settle(runtime_worker(t, custom(t, after=after, serves=["my-language"])))
-    r = w.do(job("my-language", "x", files={"/work/f": "x"}, env={"K": "v"}, stdin="s"))
+    r = w.do(job("my-language", "x", files={"/work/f": "x"}, env=["K=v"], stdin={"data": "s"}))
     t.equal((r["exit_code"], out(r)), (5, "['my-language', 'x'] v /work /work/f s\n"), r)
     r = settle(w).do(script(WARM))
     t.equal(out(r), "False\n", r)
@@ -206,7 +215,7 @@ def test_runtime_that_is_never_ready(t):
 
 
 def test_runtime_that_ends(t):
-    falls_back(t, "it ended", before="sys.exit(3)")
+    falls_back(t, "runtime failed", before="sys.exit(3)")
 
 
 def test_runtime_that_talks(t):
@@ -238,6 +247,14 @@ def test_runtime_that_declines_late_is_not_believed(t):
     t.equal((r["exit_code"], out(r)), (4, "said\n"), r)
 
 
+def test_runtime_that_declines(t):
+    w = settle(runtime_worker(t, custom(t, after="sys.stdin.read(1); os.write(3, b'N'); os._exit(4)")))
+    for _ in range(2):
+        r = settle(w).do(script(WARM + "print(sys.stdin.read())", stdin={"data": "whole"}))
+        t.equal((r["status"], r["exit_code"], out(r)), ("exited", 0, "False\nwhole\n"), r)
+    t.check("runtime failed" not in w.log, w.log)
+
+
 def test_runtime_that_never_reads_its_job(t):
     stub = "import os, time; os.write(3, b'R'); time.sleep(100)"
     path = t.write("runtime.json", json.dumps({"argv": ["/usr/bin/python3", "-c", stub], "serves": ["python3"]}))
@@ -261,7 +278,7 @@ def test_image_runtime_words(t):
     own = {"argv": ["/bin/x", "-y"], "serves": ["x"]}
     t.equal(t.petri.call("image", "runtime", "host", t.write("own.json", json.dumps(own))).code, 0)
     t.equal(json.loads(t.petri.call("image", "inspect", "host").out)["runtime"], own)
-    for text, said in (("{}", "runtime.argv is missing"), ('{"argv": ["x"]}', "runtime.serves is missing"), ("[", "line 1"), ('"x"', "must be an object"),
+    for text, said in (("{}", "runtime.argv is missing"), ('{"argv": ["x"]}', "runtime.serves is missing"), ("[", "line 1"), ("[1]", "must be an object"),
                        ('{"argv": ["x"], "serves": [1]}', "runtime.serves[0]"), ('{"argv": [], "serves": ["x"]}', "runtime.argv"),
                        ('{"argv": ["x"], "serves": ["x"], "env": {}}', "runtime.env is not known")):
         run = t.petri.call("image", "runtime", "host", t.write("bad.json", text))
@@ -305,8 +322,8 @@ console.log(process.argv, process.execArgv, require.main === module, __filename,
 console.log(process.argv0, require("fs").readFileSync(0, "utf8"));
 setTimeout(() => process.exit(3), 1);
 """
-    warm = w.do(node_script(source, "a", env={"K": "v"}, stdin="in"))
-    cold = node_script(source, "a", env={"K": "v"}, stdin="in")
+    warm = w.do(node_script(source, "a", env=["K=v"], stdin={"data": "in"}))
+    cold = node_script(source, "a", env=["K=v"], stdin={"data": "in"})
     cold["limits"]["stack_bytes"] = (64 << 20) + 4096
     cold = settle(w).do(cold)
     t.equal((warm["exit_code"], cold["exit_code"]), (3, 3), (warm, cold))
