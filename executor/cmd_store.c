@@ -13,9 +13,12 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "executor/cli.h"
+#include "executor/runtime.h"
 #include "executor/supervisor.h"
 #include "layers/store.h"
 #include "layers/store_init.h"
+
+#define RUNTIME_FILE_MAX (64u << 10)
 
 static void cleanup_store(struct store **store)
 {
@@ -44,7 +47,9 @@ static void common(struct cli *cli, const char **state, const char *help)
 /* ---- image ---- */
 static const char image_help[] =
 	"petri image import NAME SOURCE   SOURCE: a directory or a tar (plain, gzip, zstd, xz)\n"
-	"petri image list | inspect NAME | rm NAME";
+	"petri image list | inspect NAME | rm NAME\n"
+	"petri image runtime NAME python3|node|none|FILE\n"
+	"                                 an interpreter that is started ahead for jobs of the image; FILE: JSON, docs/runtimes.md";
 
 static json_t *strings(char *const *list)
 {
@@ -62,12 +67,41 @@ static void print_image(const struct image *image)
 		format_id128(image->layers[i], id);
 		(void)json_array_append_new(layers, json_string(id));
 	}
-	json_t *o = json_pack("{s:s, s:o, s:o, s:o, s:o, s:s?, s:s?, s:b}", "name", image->name, "layers", layers, "env",
+	const struct image_runtime *rt = &image->runtime;
+	json_t *runtime = rt->argv ? json_pack("{s:o, s:o}", "argv", strings(rt->argv), "serves", strings(rt->serves))
+		: rt->shipped	   ? json_string(rt->shipped)
+				   : json_null();
+	json_t *o = json_pack("{s:s, s:o, s:o, s:o, s:o, s:s?, s:s?, s:b, s:o}", "name", image->name, "layers", layers, "env",
 		strings(image->env), "entrypoint", strings(image->entrypoint), "cmd", strings(image->cmd), "cwd", image->cwd,
-		"user", image->user, "host_usr", image->host_usr);
+		"user", image->user, "host_usr", image->host_usr, "runtime", runtime);
 	_cleanup_free_ char *text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
 	(void)puts(text ? text : "{}");
 	json_decref(o);
+}
+
+/* @what: the name of a shipped runtime, "none", or a file. */
+static int set_runtime(struct store *store, const char *name, const char *what, struct err *err)
+{
+	struct image_runtime runtime = {0};
+	int r = 0;
+	if (runtime_is_shipped(what)) {
+		runtime.shipped = strdup(what);
+		r = runtime.shipped ? 0 : err_set(err, ENOMEM, "runtime");
+	} else if (strcmp(what, "none") != 0) {
+		_cleanup_free_ char *text = NULL;
+		size_t len = 0;
+		r = fd_read_file(AT_FDCWD, what, RUNTIME_FILE_MAX, &text, &len, err);
+		if (r == -ENOENT)
+			return err_say(err, ENOENT, "'%.200s' is neither python3, node or none, nor a file", what);
+		if (r == 0)
+			r = image_runtime_parse(text, len, &runtime, err);
+		if (r < 0)
+			return err_wrap(err, "%s", what);
+	}
+	if (r == 0)
+		r = image_set_runtime(store, name, &runtime, err);
+	image_runtime_clear(&runtime);
+	return r;
 }
 
 static int image_words(struct store *store, struct cli *cli, struct err *err)
@@ -93,6 +127,8 @@ static int image_words(struct store *store, struct cli *cli, struct err *err)
 			print_image(&image);
 	} else if (n == 2 && strcmp(w[0], "rm") == 0) {
 		r = image_rm(store, w[1], err);
+	} else if (n == 3 && strcmp(w[0], "runtime") == 0) {
+		r = set_runtime(store, w[1], w[2], err);
 	} else {
 		(void)fprintf(stderr, "%s\n", image_help);
 		return EXIT_USAGE;

@@ -74,7 +74,7 @@ static int expect_zygote(struct seat *seat)
 	return control[1];
 }
 
-void seat_stamp(struct seat *seat, const struct wire_plan *plan)
+void seat_stamp(struct seat *seat, const struct wire_plan *plan, struct runtime *runtime)
 {
 	struct engine *engine = seat->engine;
 	/* The last zygote's mounts are taken down by whoever lets go of its namespace last: that is to be its room. */
@@ -83,6 +83,11 @@ void seat_stamp(struct seat *seat, const struct wire_plan *plan)
 		zygote_ref_drop(TAKE_PTR(seat->zygote));
 	seat->plan = *plan;
 	seat->plan_hash = plan_hash(plan);
+	seat->runtime = runtime && now_us() >= runtime->retry_us ? runtime : NULL;
+	loop_timer_clear(engine->loop, &seat->warm);
+	if (seat->runtime_ran && leaf_disturbed(&seat->leaf))
+		seat->plan.fresh_leaf = 1;
+	seat->runtime_ran = false;
 	seat->seq = ++engine->next_seq;
 	seat->got_hello = seat->failed_once = false;
 	seat->state = SEAT_STAMPING;
@@ -93,7 +98,7 @@ void seat_stamp(struct seat *seat, const struct wire_plan *plan)
 		return;
 	}
 	loop_timer_set(engine->loop, &seat->retry, now_us() + STAMP_PATIENCE_US);
-	struct wire_msg msg = {.type = WIRE_STAMP, .slot = seat->index, .seq = seat->seq, .plan = *plan};
+	struct wire_msg msg = {.type = WIRE_STAMP, .slot = seat->index, .seq = seat->seq, .plan = seat->plan};
 	const int fds[2] = {theirs, last};
 	(void)tell_nursery(engine, &msg, fds, last >= 0 ? 2 : 1);
 }
@@ -109,10 +114,10 @@ void seat_renew(struct seat *seat)
 {
 	seat->run = NULL;
 	struct wire_plan plan;
-	mix_next(seat, &plan);
+	struct runtime *runtime = mix_next(seat, &plan);
 	leaf_relax(&seat->leaf, &seat->last_usage);
 	plan.fresh_leaf = leaf_is_spent(&seat->leaf, &seat->last_usage);
-	seat_stamp(seat, &plan);
+	seat_stamp(seat, &plan, runtime);
 }
 
 /* ---- the zygote's control socket ---- */
@@ -138,9 +143,17 @@ static void zygote_failed(struct seat *seat, unsigned step, int error)
 
 static void seat_maybe_ready(struct seat *seat)
 {
-	struct engine *engine = seat->engine;
 	if (!seat->got_hello || seat->state != SEAT_STAMPING)
 		return;
+	if (seat->runtime)
+		runtime_start(seat);
+	else
+		seat_ready(seat);
+}
+
+void seat_ready(struct seat *seat)
+{
+	struct engine *engine = seat->engine;
 	seat->state = SEAT_READY;
 	loop_timer_clear(engine->loop, &seat->retry);
 	seat->failures = 0;
@@ -227,6 +240,8 @@ static void handle_zygote(struct zygote_ref *z, const struct zygote_msg *msg, in
 	case ZYGOTE_EXIT:
 		if (seat->run && seat->state == SEAT_RUNNING)
 			run_exit_message(seat->run);
+		else if (seat->runtime_ran)
+			runtime_failed(seat, z->page && z->page->step ? pool_step_name(z->page->step) : "it ended");
 		break;
 	case ZYGOTE_FAILED:
 		if (seat->state == SEAT_STAMPING)
@@ -267,10 +282,12 @@ static void on_pidfd(struct loop_op *op, int res)
 		run_gone(seat->run);
 		return;
 	}
-	if (seat->state == SEAT_READY || seat->state == SEAT_RESIZING) {
+	if (seat->runtime_ran) {
+		runtime_failed(seat, "it ended");
+	} else if (seat->state == SEAT_READY || seat->state == SEAT_RESIZING) {
 		/* An idle zygote died (somebody killed it, the machine is out of memory): have another one made. */
 		log_warn("an idle zygote died: slot=%u, making another", seat->index);
-		seat_stamp(seat, &seat->plan);
+		seat_stamp(seat, &seat->plan, NULL);
 	} else if (seat->state == SEAT_STAMPING && !seat->failed_once) {
 		zygote_failed(seat, STEP_SETUP_WAIT, -ESRCH);
 	}
@@ -280,7 +297,7 @@ static void on_retry(struct loop_timer *timer)
 {
 	struct seat *seat = timer->data;
 	if (seat->state == SEAT_STAMPING)
-		seat_stamp(seat, &seat->plan);
+		seat_stamp(seat, &seat->plan, seat->runtime);
 }
 
 /* ---- the leaf's OOM eventfd (hybrid) ---- */
@@ -329,10 +346,10 @@ static void take_leaf(struct engine *engine, struct seat *seat, const struct wir
 	seat->number = leaf->number;
 	seat->oom_fd = seat->leaf.fd[KNOB_OOM_EVENT];
 	if (seat->state == SEAT_NONE) {
-		const struct wire_plan *plan = mix_first(engine);
-		if (plan) {
-			seat->image_layers = plan->nlayers;
-			seat_stamp(seat, plan);
+		const struct warm *warm = mix_first(engine);
+		if (warm) {
+			seat->image_layers = warm->plan.nlayers;
+			seat_stamp(seat, &warm->plan, warm->runtime);
 		}
 		if (engine->config.capacity)
 			engine->config.capacity(engine->config.ctx);
@@ -499,6 +516,7 @@ void engine_free(struct engine *engine)
 		loop_cancel(engine->loop, &seat->oom_op);
 		loop_timer_clear(engine->loop, &seat->retry);
 		loop_timer_clear(engine->loop, &seat->oom_look);
+		loop_timer_clear(engine->loop, &seat->warm);
 		if (seat->zygote)
 			zygote_ref_drop(seat->zygote);
 		leaf_close(&seat->leaf);
@@ -508,6 +526,10 @@ void engine_free(struct engine *engine)
 	images_forget(engine);
 	for (size_t i = 0; i < engine->npolicies; i++)
 		free(engine->policies[i].name);
+	for (size_t i = 0; i < engine->nruntimes; i++) {
+		runtime_clear(engine->runtimes[i]);
+		free(engine->runtimes[i]);
+	}
 	/* Closing the socket is what ends the nursery. The seats stay: the ring may still call back into them until the
 	 * loop is freed, and the process ends next. */
 	cleanup_close(&engine->config.nursery);

@@ -3,11 +3,14 @@
 
 #include <signal.h>
 
+#include "executor/command.h"
 #include "executor/engine.h"
+#include "executor/runtime.h"
 #include "pool/leaf.h"
 #include "pool/wire.h"
 
 #define STREAM_CHUNK 65536
+#define RUNTIMES_MAX 64
 
 /* A zygote as the worker holds it: its fds, and the operations on them. It outlives its slot's interest in it until
  * the last operation has come back from the ring. */
@@ -19,11 +22,15 @@ struct zygote_ref {
 	struct loop_op control_op, pidfd_op, out_op, err_op, listener_op, in_op, source_op;
 	struct loop *loop;
 	char *out_buf, *err_buf, *in_buf;
+	/* Of a runtime, -1 without one: what it says, and where its job is written. */
+	int ready, job;
+	struct loop_op ready_op, job_op;
+	char ready_buf[8];
 };
 
 enum seat_state {
 	SEAT_NONE,     /* no leaf yet */
-	SEAT_STAMPING, /* waiting for HELLO */
+	SEAT_STAMPING, /* waiting for HELLO, and then for the runtime where there is one */
 	SEAT_READY,
 	SEAT_RESIZING, /* waiting for RESIZED, then dispatch */
 	SEAT_RUNNING,
@@ -47,7 +54,12 @@ struct seat { /* a slot, from the worker's side */
 	uint64_t oom_count;
 	struct loop_timer oom_look;
 	unsigned oom_looks;
-	struct wire_plan plan; /* of the last STAMP */
+	struct wire_plan plan;	      /* of the last STAMP */
+	struct runtime *runtime;      /* that is started in its zygote; NULL: a plain one */
+	struct runtime *last_runtime; /* of the last job: the next is most likely of its kind */
+	bool runtime_ran;	      /* it was started, and has no job yet */
+	struct loop_timer warm;	      /* until when it has to be ready */
+	unsigned warm_waits;
 	uint32_t seq;
 	bool got_hello;
 	const struct zygote_page *page; /* of the room with the number */
@@ -71,6 +83,7 @@ struct known_image { /* as it was when it was last read; read again once its ide
 
 struct warm { /* what idle seats are made for */
 	struct wire_plan plan;
+	struct runtime *runtime; /* or NULL */
 	uint64_t hash;
 	unsigned floor; /* so many seats are kept for it */
 };
@@ -95,9 +108,11 @@ struct run { /* a job in the engine */
 	int blobs[JOB_BLOBS_MAX];
 	size_t nblobs;
 	int stdin_blob;
-	char *strings;
-	size_t strings_len;
-	uint32_t argc, envc;
+	struct command command;
+	struct runtime *runtime; /* that can run this job, or NULL */
+	char *job_json;		 /* for it */
+	size_t job_json_len, job_json_at;
+	bool warm, declined; /* it does; it would rather not */
 	enum run_stage stage;
 	/* the end */
 	enum job_status cause; /* STATUS_MAX: petri has not killed it */
@@ -124,7 +139,7 @@ struct run { /* a job in the engine */
 struct policy_entry {
 	char *name;
 	uint32_t index;
-	bool sockets;
+	bool sockets, early;
 };
 
 struct engine {
@@ -142,14 +157,18 @@ struct engine {
 	struct loop_op nursery_op, supervisor_op;
 	struct warm warm[WARM_MAX]; /* the first is for every seat that no floor claims */
 	unsigned nwarm;
-	uint64_t placed, hits; /* jobs that got a seat; that of them found one made for their plan */
+	uint64_t placed, hits;			/* jobs that got a seat; that of them found one made for their plan */
+	struct runtime *runtimes[RUNTIMES_MAX]; /* every one that an image named; kept to the end */
+	size_t nruntimes;
 	uint32_t next_seq, next_commit;
 	unsigned ncpus;
 	bool dead;
 };
 
 /* engine.c */
-void seat_stamp(struct seat *seat, const struct wire_plan *plan);
+/* seat_stamp - have a zygote made. @runtime: to be started in it, or NULL. */
+void seat_stamp(struct seat *seat, const struct wire_plan *plan, struct runtime *runtime);
+void seat_ready(struct seat *seat);   /* the zygote, and the runtime in it, wait for a job */
 void seat_release(struct seat *seat); /* after a job: let go of the zygote and have the next one made */
 void seat_renew(struct seat *seat);   /* the same, also when nothing is expected to follow */
 void engine_schedule(struct engine *engine);
@@ -166,8 +185,8 @@ uint64_t plan_hash(const struct wire_plan *plan);
 /* mix_init - from the configuration: "IMAGE[=SEATS],…". */
 int mix_init(struct engine *engine, struct err *err);
 /* mix_first, mix_next - for a seat that is new, or whose job has ended. NULL: nothing yet. */
-const struct wire_plan *mix_first(struct engine *engine);
-void mix_next(struct seat *seat, struct wire_plan *plan);
+const struct warm *mix_first(struct engine *engine);
+struct runtime *mix_next(struct seat *seat, struct wire_plan *plan);
 /* mix_keeps - whether a floor would be undercut if this seat were made for something else. */
 bool mix_keeps(const struct engine *engine, const struct seat *seat);
 /* engine_zygote.c */
@@ -176,7 +195,8 @@ void zygote_ref_drop(struct zygote_ref *z);
 /* engine_prepare.c: resolve a job into a run. Return: 0, or 1 with ej->result rejected, or -errno. */
 int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, struct reject *reject, struct err *err);
 /* plan_for_image - the plan of a job with this image and policy, no more. */
-int plan_for_image(struct engine *engine, const char *image, const char *policy, struct wire_plan *plan, struct err *err);
+int plan_for_image(struct engine *engine, const char *image, const char *policy, struct wire_plan *plan,
+	struct runtime **ret_runtime, struct err *err);
 void run_free(struct run *run);
 void images_forget(struct engine *engine);
 /* engine_run.c */
@@ -188,6 +208,17 @@ void run_gone(struct run *run);
 void run_maybe_finish(struct run *run);
 void run_finish(struct run *run);
 void run_internal_error(struct run *run, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* engine_runtime.c */
+/* engine_runtime - the one that the image names; NULL: none, or none that can be used now. */
+struct runtime *engine_runtime(struct engine *engine, const struct image *image);
+/* runtime_start - in the seat's fresh zygote. Leads to seat_ready(), or to runtime_failed(). */
+void runtime_start(struct seat *seat);
+/* runtime_failed - it is left alone for a while, and the seat gets a plain zygote. */
+void runtime_failed(struct seat *seat, const char *why);
+/* runtime_fits - can the seat's runtime take the job? Else it needs a plain zygote. */
+bool runtime_fits(const struct seat *seat, const struct run *run);
+/* runtime_give - the job, to the runtime that waits for it. */
+void runtime_give(struct run *run);
 /* engine_streams.c */
 void streams_start(struct run *run);
 void streams_read(struct zygote_ref *z); /* post the reads on a fresh zygote's pipes */

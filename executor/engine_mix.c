@@ -43,7 +43,7 @@ static int add_warm(struct engine *engine, const char *image, unsigned floor, st
 	if (engine->nwarm == WARM_MAX)
 		return err_say(err, E2BIG, "warm-image names more than %d images", WARM_MAX);
 	struct warm *warm = &engine->warm[engine->nwarm];
-	int r = plan_for_image(engine, image, engine->config.warm_policy ? engine->config.warm_policy : "judge", &warm->plan, err);
+	int r = plan_for_image(engine, image, engine->config.warm_policy ? engine->config.warm_policy : "judge", &warm->plan, &warm->runtime, err);
 	if (r < 0)
 		return r;
 	warm->hash = plan_hash(&warm->plan);
@@ -91,22 +91,23 @@ static const struct warm *short_of_seats(const struct engine *engine)
 	return NULL;
 }
 
-const struct wire_plan *mix_first(struct engine *engine)
+const struct warm *mix_first(struct engine *engine)
 {
 	const struct warm *warm = short_of_seats(engine);
-	if (!warm && engine->nwarm > 0)
-		warm = &engine->warm[0];
-	return warm ? &warm->plan : NULL;
+	return warm || engine->nwarm == 0 ? warm : &engine->warm[0];
 }
 
-void mix_next(struct seat *seat, struct wire_plan *plan)
+struct runtime *mix_next(struct seat *seat, struct wire_plan *plan)
 {
 	const struct warm *warm = short_of_seats(seat->engine);
+	if (warm && !mix_keeps(seat->engine, seat)) {
+		*plan = warm->plan;
+		return warm->runtime;
+	}
 	*plan = seat->plan;
 	if (plan->nlayers > seat->image_layers)
 		plan->nlayers = seat->image_layers; /* the image's lie lowest */
-	if (warm && !mix_keeps(seat->engine, seat))
-		*plan = warm->plan;
+	return seat->last_runtime;
 }
 
 bool mix_keeps(const struct engine *engine, const struct seat *seat)

@@ -17,9 +17,6 @@
 #include "base/sys.h"
 #include "policies/policy.h"
 
-static const char default_path[] = "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
-static const char default_home[] = "HOME=/work";
-
 /* ---- the policy ---- */
 static int send_policy(struct engine *engine, uint32_t index, const struct policy_program *program, struct err *err)
 {
@@ -53,7 +50,7 @@ static int use_policy(struct engine *engine, const char *name, struct policy_ent
 	if (r < 0)
 		return r;
 	struct policy_entry *entry = &engine->policies[engine->npolicies];
-	*entry = (struct policy_entry){.name = strdup(name), .index = (uint32_t)engine->npolicies, .sockets = program.allows_sockets};
+	*entry = (struct policy_entry){.name = strdup(name), .index = (uint32_t)engine->npolicies, .sockets = program.allows_sockets, .early = program.allows_launch};
 	r = entry->name ? send_policy(engine, entry->index, &program, err) : err_set(err, ENOMEM, "policy");
 	policy_program_free(&program);
 	if (r < 0) {
@@ -65,6 +62,7 @@ static int use_policy(struct engine *engine, const char *name, struct policy_ent
 	return 0;
 }
 
+/* Return: as run_prepare(). */
 static int plan_policy(struct engine *engine, const struct job *job, struct wire_plan *plan, struct reject *why)
 {
 	struct err err = ERR_INIT;
@@ -262,94 +260,17 @@ static int pack_files(struct engine *engine, struct run *run, const struct job *
 }
 
 /* ---- strings ---- */
-static bool same_key(const char *a, const char *b)
-{
-	size_t len = strcspn(a, "=");
-	return strncmp(a, b, len) == 0 && b[len] == '=';
-}
-
-static bool has_key(char *const *env, const char *entry)
-{
-	for (; env && *env; env++)
-		if (same_key(entry, *env))
-			return true;
-	return false;
-}
-
-static int add_string(struct run *run, size_t *cap, const char *s)
-{
-	size_t len = strlen(s) + 1;
-	if (run->strings_len + len > DISPATCH_STRINGS_MAX)
-		return -E2BIG;
-	if (run->strings_len + len > *cap) {
-		size_t bigger = MAX(*cap * 2, run->strings_len + len + 1024);
-		char *p = realloc(run->strings, bigger);
-		if (!p)
-			return -ENOMEM;
-		run->strings = p;
-		*cap = bigger;
-	}
-	memcpy(run->strings + run->strings_len, s, len);
-	run->strings_len += len;
-	return 0;
-}
-
-static int add_argv(struct run *run, size_t *cap, char *const *argv)
-{
-	for (; argv && *argv; argv++, run->argc++) {
-		int r = add_string(run, cap, *argv);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static int add_env(struct run *run, size_t *cap, char *const *env, char *const *const *over, size_t nover)
-{
-	for (; env && *env; env++) {
-		bool hidden = false;
-		for (size_t i = 0; i < nover; i++)
-			hidden |= has_key(over[i], *env);
-		if (hidden)
-			continue;
-		int r = add_string(run, cap, *env);
-		if (r < 0)
-			return r;
-		run->envc++;
-	}
-	return 0;
-}
-
 static int make_strings(struct run *run, const struct job *job, const struct image *image, struct reject *why)
 {
-	char *const defaults[] = {(char *)default_path, (char *)default_home, NULL};
-	char *const *const over_defaults[] = {job->env, image->env};
-	char *const *const over_image[] = {job->env};
-	size_t cap = 0;
-	int r;
-	if (job->argv) {
-		r = add_argv(run, &cap, job->argv);
-	} else {
-		r = add_argv(run, &cap, image->entrypoint);
-		if (r == 0)
-			r = add_argv(run, &cap, image->cmd);
-	}
-	if (r == 0 && run->argc == 0)
+	const struct command *c = &run->command;
+	int r = command_make(&run->command, job, image);
+	if (r == -ENOENT)
 		return reject_set(why, "argv", REJECT_INVALID, "there is no argv, and the image has no command of its own");
-	if (r == 0)
-		r = add_env(run, &cap, job->env, NULL, 0);
-	if (r == 0)
-		r = add_env(run, &cap, image->env, over_image, 1);
-	if (r == 0)
-		r = add_env(run, &cap, defaults, over_defaults, 2);
-	if (r == 0)
-		r = add_string(run, &cap, job->cwd ? job->cwd : image->cwd && image->cwd[0] ? image->cwd
-											    : "/work");
 	if (r < 0)
 		return reject_set(why, "argv", REJECT_TOO_LARGE, "argv and env are more than %u bytes", DISPATCH_STRINGS_MAX);
-	if (run->argc + run->envc > DISPATCH_WORDS_MAX)
-		return reject_set(why, run->envc > run->argc ? "env" : "argv", REJECT_TOO_LARGE,
-			"argv and env have %u strings; the most is %u", run->argc + run->envc, DISPATCH_WORDS_MAX);
+	if (c->argc + c->envc > DISPATCH_WORDS_MAX)
+		return reject_set(why, c->envc > c->argc ? "env" : "argv", REJECT_TOO_LARGE,
+			"argv and env have %u strings; the most is %u", c->argc + c->envc, DISPATCH_WORDS_MAX);
 	return 0;
 }
 
@@ -400,6 +321,17 @@ static int check_io(struct engine *engine, const struct run *run, struct reject 
 	return 0;
 }
 
+/* Whatever stands against it, the job runs without one. */
+static void choose_runtime(struct engine *engine, struct run *run, const struct job *job, const struct image *image)
+{
+	if (run->ej->run_cold || !engine->policies[run->plan.policy].early)
+		return;
+	struct runtime *runtime = engine_runtime(engine, image);
+	if (runtime && runtime_serves(runtime, job, &run->command) &&
+		runtime_job_json(job, &run->command, &run->job_json, &run->job_json_len) == 0)
+		run->runtime = runtime;
+}
+
 int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, struct reject *reject, struct err *err)
 {
 	const struct job *job = &ej->job;
@@ -423,10 +355,13 @@ int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, s
 		r = open_blob(engine, job->stdin_source.blob, "stdin", UINT64_MAX, &run->stdin_blob, reject);
 	if (r == 0)
 		r = make_strings(run, job, image, reject);
+	if (r == 0)
+		choose_runtime(engine, run, job, image);
 	return r;
 }
 
-int plan_for_image(struct engine *engine, const char *name, const char *policy, struct wire_plan *plan, struct err *err)
+int plan_for_image(struct engine *engine, const char *name, const char *policy, struct wire_plan *plan,
+	struct runtime **ret_runtime, struct err *err)
 {
 	struct job job;
 	struct reject why = {0};
@@ -438,6 +373,7 @@ int plan_for_image(struct engine *engine, const char *name, const char *policy, 
 	int r = plan_policy(engine, &job, plan, &why);
 	if (r == 0)
 		r = plan_image(engine, name, plan, &image, &why);
+	*ret_runtime = r == 0 && engine->policies[plan->policy].early ? engine_runtime(engine, image) : NULL;
 	job_clear(&job);
 	return r != 0 ? err_say(err, ENOENT, "%s", why.message) : 0;
 }
@@ -448,6 +384,7 @@ void run_free(struct run *run)
 	fd_close_many(run->blobs, run->nblobs);
 	if (run->stdin_blob > 0)
 		cleanup_close(&run->stdin_blob);
-	free(run->strings);
+	command_clear(&run->command);
+	free(run->job_json);
 	free(run);
 }

@@ -63,11 +63,17 @@ void run_kill(struct run *run, enum job_status cause)
 	watch_end(run);
 }
 
+/* When the program started, 0: not yet. A runtime's exec was long before its job came. */
+static uint64_t run_started_ns(const struct run *run)
+{
+	return run->warm ? run->ej->dispatched_ns : run->seat->zygote->page->exec_ns;
+}
+
 static void on_wall(struct loop_timer *timer)
 {
 	struct run *run = timer->data;
 	uint64_t limit_us = run->ej->job.limits.wall_ms * 1000, now = now_us();
-	uint64_t exec_us = run->seat->zygote->page->exec_ns / 1000;
+	uint64_t exec_us = run_started_ns(run) / 1000;
 	/* The clock starts at exec. A launch that hangs is bounded too. */
 	uint64_t due = exec_us ? exec_us + limit_us : run->ej->dispatched_ns / 1000 + limit_us + LAUNCH_GRACE_US;
 	if (now < due)
@@ -124,19 +130,19 @@ static int send_job(struct run *run, struct err *err)
 {
 	static char datagram[sizeof(struct dispatch) + DISPATCH_INLINE_MAX]; /* one loop, one thread */
 	const struct job_limits *limits = &run->ej->job.limits;
-	struct dispatch head = {.magic = DISPATCH_MAGIC, .argc = run->argc, .envc = run->envc, .strings_len = (uint32_t)run->strings_len, .npacks = (uint32_t)run->npacks, .open_files = limits->open_files, .stack_bytes = limits->stack_bytes, .file_bytes = UINT64_MAX};
+	struct dispatch head = {.magic = DISPATCH_MAGIC, .argc = run->command.argc, .envc = run->command.envc, .strings_len = (uint32_t)run->command.len, .npacks = (uint32_t)run->npacks, .open_files = limits->open_files, .stack_bytes = limits->stack_bytes, .file_bytes = UINT64_MAX};
 	int fds[FD_PASS_MAX];
 	size_t nfds = 0, len = sizeof(head);
 	_cleanup_close_ int memfd = -1;
-	if (run->strings_len > DISPATCH_INLINE_MAX) {
-		memfd = fd_sealed_memfd("petri-args", run->strings, run->strings_len);
+	if (run->command.len > DISPATCH_INLINE_MAX) {
+		memfd = fd_sealed_memfd("petri-args", run->command.text, run->command.len);
 		if (memfd < 0)
 			return err_set(err, memfd, "make a memfd for argv");
 		head.flags |= DISPATCH_ARGS_MEMFD;
 		fds[nfds++] = memfd;
 	} else {
-		memcpy(datagram + len, run->strings, run->strings_len);
-		len += run->strings_len;
+		memcpy(datagram + len, run->command.text, run->command.len);
+		len += run->command.len;
 	}
 	memcpy(datagram, &head, sizeof(head));
 	for (size_t i = 0; i < run->npacks; i++)
@@ -162,7 +168,7 @@ static void again(struct run *run, const struct err *err)
 		return;
 	}
 	run->stage = RUN_WAITING;
-	seat_stamp(run->seat, &run->plan);
+	seat_stamp(run->seat, &run->plan, NULL);
 }
 
 static void dispatch_now(struct run *run)
@@ -175,7 +181,9 @@ static void dispatch_now(struct run *run)
 	seat->state = SEAT_RUNNING;
 	run->stage = RUN_STARTED;
 	init_timers(run);
-	if (send_job(run, &err) < 0) {
+	if (seat->runtime) {
+		runtime_give(run);
+	} else if (send_job(run, &err) < 0) {
 		/* The zygote died under our hands; the job never ran: it gets another. */
 		again(run, &err);
 		return;
@@ -193,6 +201,10 @@ void run_dispatch(struct run *run)
 {
 	struct err err = ERR_INIT;
 	struct seat *seat = run->seat;
+	if (seat->runtime && !runtime_fits(seat, run)) {
+		seat_stamp(seat, &run->plan, NULL);
+		return;
+	}
 	if (run->engine->config.pin && !run->limits.cpuset[0] && seat->leaf.fd[KNOB_CPUSET] >= 0)
 		(void)snprintf(run->limits.cpuset, sizeof(run->limits.cpuset), "%u", seat->index % run->engine->ncpus);
 	int r = leaf_apply(&seat->leaf, &run->engine->host, &run->limits, &err);
@@ -201,7 +213,7 @@ void run_dispatch(struct run *run)
 		struct wire_plan plan = run->plan;
 		plan.fresh_leaf = 1;
 		run->fresh_leaf_tried = true;
-		seat_stamp(seat, &plan);
+		seat_stamp(seat, &plan, NULL);
 		return;
 	}
 	if (r < 0) {
@@ -315,7 +327,7 @@ static void launch_failed(struct run *run, const struct zygote_page *page)
 {
 	struct result *result = &run->ej->result;
 	const struct job *job = &run->ej->job;
-	const char *why = strerror(page->error), *program = run->strings;
+	const char *why = strerror(page->error), *program = run->command.text;
 	switch (page->step) {
 	case STEP_EXEC:
 		result->status = STATUS_EXEC_FAILED;
@@ -405,26 +417,30 @@ static void measure(struct run *run)
 	}
 	run->seat->last_usage = u;
 	*out = (struct usage){.cpu_user_us = u.cpu_user_us, .cpu_system_us = u.cpu_system_us, .memory_peak_bytes = u.memory_peak_bytes, .pids_peak = u.pids_peak, .pids_limit_hits = u.pids_limit_hits, .io_read_bytes = u.io_read_bytes, .io_write_bytes = u.io_write_bytes, .throttled_us = u.throttled_us, .oom_kills = u.oom_kills};
-	if (page->exec_ns && end > page->exec_ns) {
-		out->wall_us = (end - page->exec_ns) / 1000;
-		run->ej->result.timing.exec_us = (page->exec_ns - MIN(page->exec_ns, run->ej->dispatched_ns)) / 1000;
+	uint64_t start = run_started_ns(run);
+	if (start && end > start) {
+		out->wall_us = (end - start) / 1000;
+		run->ej->result.timing.exec_us = (start - MIN(start, run->ej->dispatched_ns)) / 1000;
 	}
 }
 
 /*
  * A small layer is delivered as files by the job's user, who may lack the right to replace what an image has there. As a
- * stamped layer it covers anything: start over that way, once.
+ * stamped layer it covers anything: start over that way, once. What a runtime declined starts over without one, once.
  */
 static bool start_over(struct run *run)
 {
 	struct engine_job *ej = run->ej;
 	const struct zygote_page *page = run->seat->zygote->page;
 	size_t layers = run->npacks - (ej->job.nfiles > 0 ? 1 : 0);
-	if (page->step != STEP_FILE || layers == 0 || ej->stamp_layers || run->cause != STATUS_MAX)
+	bool stamp = page->step == STEP_FILE && layers > 0 && !ej->stamp_layers;
+	bool cold = run->declined && !ej->run_cold && ej->result.out.len == 0 && ej->result.errout.len == 0;
+	if ((!stamp && !cold) || run->cause != STATUS_MAX)
 		return false;
 	struct engine *engine = run->engine;
 	struct seat *seat = run->seat;
-	ej->stamp_layers = true;
+	ej->stamp_layers |= stamp;
+	ej->run_cold |= cold;
 	ej->run = NULL;
 	run_free(run);
 	engine->running--;
@@ -446,7 +462,7 @@ void run_maybe_finish(struct run *run)
 			MIN(now_us() + LEAVING_LOOK_US, run->end_us + END_PATIENCE_US));
 		return;
 	}
-	if (!run->out_eof || !run->err_eof)
+	if (!run->out_eof || !run->err_eof || (run->warm && seat->zygote->ready_op.armed))
 		return; /* every writer is gone: the ends of file are on their way */
 	/* An exit report may still lie in the socket when the pidfd was quicker. */
 	if (!run->exit_seen && seat->zygote->page->exit_ns)

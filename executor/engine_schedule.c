@@ -22,15 +22,21 @@ static bool made_for(const struct seat *seat, const struct run *run)
 	return seat->plan_hash == run->plan_hash && plan_equal(&seat->plan, &run->plan);
 }
 
-/* How well an unclaimed seat suits, the higher the better; 0: not at all. Of equals the one that has idled longest is taken. */
+/*
+ * How well an unclaimed seat suits, the higher the better; 0: not at all. Of equals the one that has idled longest is taken. A zygote
+ * without a runtime does for any job of its plan, one with a runtime for those that the runtime can run.
+ */
 static int suits(const struct engine *engine, const struct seat *seat, const struct run *run)
 {
+	bool same = made_for(seat, run), runs = same && (!seat->runtime || runtime_fits(seat, run));
 	switch (seat->state) {
 	case SEAT_READY:
-		return made_for(seat, run) ? 5 : mix_keeps(engine, seat) ? 2
-									 : 3;
+		if (runs)
+			return seat->runtime == run->runtime ? 7 : 6;
+		return same ? 4 : mix_keeps(engine, seat) ? 2
+							  : 3;
 	case SEAT_STAMPING:
-		return made_for(seat, run) ? 4 : 1; /* ready in a moment */
+		return same && (!seat->runtime || seat->runtime == run->runtime) ? 5 : 1; /* ready in a moment */
 	case SEAT_NONE:
 		return seat->leaf.fd[KNOB_KILL] >= 0 ? 1 : 0;
 	default:
@@ -47,7 +53,7 @@ static struct seat *find_seat(struct engine *engine, const struct run *run)
 		if (seat->run)
 			continue;
 		int how = suits(engine, seat, run);
-		if (how == 5)
+		if (how == 7)
 			return seat;
 		if (how > most || (how == most && how > 1 && seat->idle_since_us < best->idle_since_us)) {
 			most = how;
@@ -59,14 +65,15 @@ static struct seat *find_seat(struct engine *engine, const struct run *run)
 
 static void place(struct engine *engine, struct run *run, struct seat *seat)
 {
-	bool suited = made_for(seat, run) && seat->state != SEAT_NONE;
+	bool suited = made_for(seat, run) && seat->state != SEAT_NONE && (!seat->runtime || seat->runtime == run->runtime);
 	seat->run = run;
+	seat->last_runtime = run->runtime;
 	run->seat = seat;
 	seat->image_layers = run->image_layers;
 	engine->placed++;
 	engine->hits += suited;
 	if (!suited)
-		seat_stamp(seat, &run->plan);
+		seat_stamp(seat, &run->plan, NULL);
 	else if (seat->state == SEAT_READY)
 		run_dispatch(run);
 	/* STAMPING for the same plan: dispatched when it is ready. */
@@ -97,7 +104,7 @@ static void reject(struct engine_job *ej, const struct reject *why)
 
 void engine_start(struct engine *engine, struct engine_job *ej)
 {
-	ej->stamp_layers = false;
+	ej->stamp_layers = ej->run_cold = false;
 	engine_enqueue(engine, ej);
 }
 

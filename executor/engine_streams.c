@@ -53,9 +53,11 @@ static void on_output(struct loop_op *op, int res)
 	struct run *run = z->seat->run;
 	bool is_out = op == &z->out_op;
 	if (!run || z->seat->state != SEAT_RUNNING) {
+		if (z->seat->runtime_ran) /* before its job it has nothing to say, and none of it may be the job's */
+			runtime_failed(z->seat, res > 0 ? "it wrote to stdout or stderr" : "it ended, or closed its stdout or stderr");
 		/* The child of an idle zygote is gone, and the init will follow: not a zygote to give a job to. */
-		if (res <= 0 && (z->seat->state == SEAT_READY || z->seat->state == SEAT_RESIZING))
-			seat_stamp(z->seat, run ? &run->plan : &z->seat->plan);
+		else if (res <= 0 && (z->seat->state == SEAT_READY || z->seat->state == SEAT_RESIZING))
+			seat_stamp(z->seat, run ? &run->plan : &z->seat->plan, NULL);
 		return;
 	}
 	struct result_stream *stream = is_out ? &run->ej->result.out : &run->ej->result.errout;
@@ -86,8 +88,14 @@ static void on_notify(struct loop_op *op, int res)
 {
 	struct zygote_ref *z = op->data;
 	struct run *run = z->seat->run;
-	if (res < 0 || !(res & POLLIN) || !run)
+	if (res < 0 || !(res & POLLIN))
 		return; /* hung up: no task with this filter is left */
+	if (z->seat->runtime_ran) {
+		runtime_failed(z->seat, "it made a call that the policy forbids");
+		return;
+	}
+	if (!run || z->seat->state != SEAT_RUNNING)
+		return;
 	struct seccomp_notif notif;
 	memset(&notif, 0, sizeof(notif));
 	/* -ENOENT: the caller was killed meanwhile. The notification is never answered: the job dies of its leaf's kill, and

@@ -15,14 +15,14 @@ struct zygote_ref *zygote_ref_new(struct seat *seat, int control)
 	z->loop = seat->engine->loop;
 	z->control = control;
 	z->pidfd = z->root = z->ns = -1;
-	z->in = z->out = z->errs = z->listener = -1;
+	z->in = z->out = z->errs = z->listener = z->ready = z->job = -1;
 	return z;
 }
 
 static bool busy(const struct zygote_ref *z)
 {
 	return z->control_op.armed || z->pidfd_op.armed || z->out_op.armed || z->err_op.armed || z->listener_op.armed ||
-		z->in_op.armed || z->source_op.armed;
+		z->in_op.armed || z->source_op.armed || z->ready_op.armed || z->job_op.armed;
 }
 
 /* Takes the place of every callback once the slot has let go. */
@@ -43,7 +43,7 @@ void zygote_ref_drop(struct zygote_ref *z)
 	if (!z)
 		return;
 	struct loop_op *const ops[] = {&z->control_op, &z->pidfd_op, &z->out_op, &z->err_op, &z->listener_op, &z->in_op,
-		&z->source_op};
+		&z->source_op, &z->ready_op, &z->job_op};
 	z->seat = NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
 		ops[i]->fn = drained;
@@ -51,7 +51,7 @@ void zygote_ref_drop(struct zygote_ref *z)
 		loop_cancel(z->loop, ops[i]);
 	}
 	/* The ring holds references of its own to the files of armed operations. */
-	int *const fds[] = {&z->control, &z->pidfd, &z->root, &z->ns, &z->in, &z->out, &z->errs, &z->listener};
+	int *const fds[] = {&z->control, &z->pidfd, &z->root, &z->ns, &z->in, &z->out, &z->errs, &z->listener, &z->ready, &z->job};
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		cleanup_close(fds[i]);
 	z->page = NULL; /* the seat's */

@@ -306,5 +306,10 @@ int image_host_prepare(struct store *store, struct err *err)
 	char *env[] = {path, NULL};
 	struct image image = {.name = IMAGE_HOST, .host_usr = true, .nlayers = 1, .env = env};
 	memcpy(image.layers[0], layer.id, sizeof(layer.id));
+	/* The one thing of this image that is the operator's. */
+	_cleanup_(image_clear) struct image before = {.nlayers = 0};
+	char old_stamp[IMAGE_STAMP_MAX];
+	if (image_load_stamp(store, IMAGE_HOST, &before, old_stamp, NULL) == 0)
+		image.runtime = before.runtime;
 	return image_save(store, &image, stamp, err);
 }

@@ -10,8 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <jansson.h>
-
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "layers/store_internal.h"
@@ -28,20 +26,6 @@ static void json_cleanup(json_t **json)
 #define _cleanup_json_ _cleanup_(json_cleanup)
 
 /* ---- writing ---- */
-
-static json_t *strings_to_json(char **strings)
-{
-	if (!strings)
-		return json_null();
-	json_t *array = json_array();
-	for (; array && *strings; strings++) {
-		if (json_array_append_new(array, json_string(*strings)) < 0) {
-			json_decref(array);
-			return NULL;
-		}
-	}
-	return array;
-}
 
 static json_t *layers_to_json(const struct image *image)
 {
@@ -64,10 +48,10 @@ int image_save(struct store *store, const struct image *image, const char *stamp
 	if (r < 0)
 		return r;
 	/* "o" takes over the reference, and makes json_pack() fail on a NULL. */
-	_cleanup_json_ json_t *root = json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:s?, s:s?, s:s?}", "name", image->name,
-		"host_usr", image->host_usr, "layers", layers_to_json(image), "env", strings_to_json(image->env),
-		"entrypoint", strings_to_json(image->entrypoint), "cmd", strings_to_json(image->cmd), "cwd", image->cwd,
-		"user", image->user, "stamp", stamp);
+	_cleanup_json_ json_t *root = json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:s?, s:s?, s:s?, s:o}", "name", image->name,
+		"host_usr", image->host_usr, "layers", layers_to_json(image), "env", image_strings_json(image->env),
+		"entrypoint", image_strings_json(image->entrypoint), "cmd", image_strings_json(image->cmd), "cwd", image->cwd,
+		"user", image->user, "stamp", stamp, "runtime", image_runtime_json(&image->runtime));
 	_cleanup_free_ char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 	if (!text)
 		return err_say(err, EINVAL, "the image %s cannot be written as JSON", image->name);
@@ -77,13 +61,6 @@ int image_save(struct store *store, const struct image *image, const char *stamp
 }
 
 /* ---- reading ---- */
-
-static void strings_free(char **strings)
-{
-	for (char **s = strings; s && *s; s++)
-		free(*s);
-	free(strings);
-}
 
 /* null or an array of strings. Return: 0 or -errno. */
 static int strings_from_json(const json_t *json, char ***ret)
@@ -102,7 +79,7 @@ static int strings_from_json(const json_t *json, char ***ret)
 			r = s ? -ENOMEM : -EINVAL;
 	}
 	if (r < 0)
-		strings_free(strings);
+		image_strings_free(strings);
 	else
 		*ret = strings;
 	return r;
@@ -135,10 +112,10 @@ static int image_from_json(json_t *root, const char *name, struct image *image, 
 {
 	const char *said;
 	int host_usr;
-	json_t *layers, *env, *entrypoint, *cmd, *cwd, *user, *mark;
-	if (json_unpack(root, "{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o !}", "name", &said, "host_usr", &host_usr,
+	json_t *layers, *env, *entrypoint, *cmd, *cwd, *user, *mark, *runtime = NULL; /* older descriptions say nothing of a runtime */
+	if (json_unpack(root, "{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s?o !}", "name", &said, "host_usr", &host_usr,
 		    "layers", &layers, "env", &env, "entrypoint", &entrypoint, "cmd", &cmd, "cwd", &cwd, "user", &user,
-		    "stamp", &mark) < 0 ||
+		    "stamp", &mark, "runtime", &runtime) < 0 ||
 		strcmp(said, name) != 0)
 		return -EINVAL;
 	/* Only the built-in image shows the machine's /usr. */
@@ -161,6 +138,8 @@ static int image_from_json(json_t *root, const char *name, struct image *image, 
 		r = string_from_json(cwd, &image->cwd);
 	if (r == 0)
 		r = string_from_json(user, &image->user);
+	if (r == 0)
+		r = image_runtime_from_json(runtime, &image->runtime, NULL);
 	return r;
 }
 
@@ -191,10 +170,11 @@ int image_load_stamp(struct store *store, const char *name, struct image *ret, c
 
 void image_clear(struct image *image)
 {
-	strings_free(image->env);
-	strings_free(image->entrypoint);
-	strings_free(image->cmd);
+	image_strings_free(image->env);
+	image_strings_free(image->entrypoint);
+	image_strings_free(image->cmd);
 	free(image->cwd);
 	free(image->user);
+	image_runtime_clear(&image->runtime);
 	*image = (struct image){.nlayers = 0};
 }

@@ -119,6 +119,18 @@ int layer_sha256(struct store *store, const uint8_t id[16], char ret_hex[65], st
 #define IMAGE_LAYERS_MAX 64
 #define IMAGE_NAME_MAX 128
 
+/*
+ * What an image says of its runtime, an interpreter that waits for the job (docs/runtimes.md): the name of one that comes with petri,
+ * or its command line and the argv[0]s that it stands in for. All NULL: it has none.
+ */
+struct image_runtime {
+	char *shipped;
+	char **argv, **serves; /* NULL-terminated */
+};
+#define IMAGE_RUNTIME_NAME_MAX 32
+#define IMAGE_RUNTIME_WORDS_MAX 64
+#define IMAGE_RUNTIME_BYTES_MAX (16u << 10) /* of argv and of serves, NULs included */
+
 struct image {
 	char name[IMAGE_NAME_MAX + 1];
 	bool host_usr; /* the built-in `host`: the machine's own /usr is shown at /usr */
@@ -129,6 +141,7 @@ struct image {
 	char **cmd;
 	char *cwd;  /* or NULL */
 	char *user; /* shown only */
+	struct image_runtime runtime;
 };
 
 /* image_name_valid - [a-z0-9] then [a-z0-9._:/@-]…, at most IMAGE_NAME_MAX, no "..", no "//". '/' is stored as
@@ -149,6 +162,11 @@ int image_import(struct store *store, const char *name, const char *source, stru
 int image_list(struct store *store, char ***ret, struct err *err);
 void image_list_free(char **names);
 int image_rm(struct store *store, const char *name, struct err *err);
+/* image_runtime_parse - a runtime's own description, JSON {"argv": […], "serves": […]}. Return: 0, or -errno with the field in err. */
+int image_runtime_parse(const char *text, size_t len, struct image_runtime *ret, struct err *err);
+void image_runtime_clear(struct image_runtime *runtime);
+/* image_set_runtime - as root: have it recorded with the image, `host` included. */
+int image_set_runtime(struct store *store, const char *name, const struct image_runtime *runtime, struct err *err);
 /* image_host_prepare - as root: build (or find unchanged) the small layer of the `host` image: /bin -> usr/bin and
  * the like as the machine has them, generated /etc, linker cache, alternatives; and record it. */
 int image_host_prepare(struct store *store, struct err *err);

@@ -313,6 +313,13 @@ static int receive(struct dispatch *d, char **ret_strings, int *fds, size_t *nfd
 	return 0;
 }
 
+/* A runtime's two fds, at the numbers that it expects them at; its exec is to keep them. First out of each other's way. */
+static int place_runtime_fds(const int fds[2])
+{
+	int ready = fcntl(fds[0], F_DUPFD_CLOEXEC, ZYGOTE_CONTROL_FD + 1), job = fcntl(fds[1], F_DUPFD_CLOEXEC, ZYGOTE_CONTROL_FD + 1);
+	return ready < 0 || job < 0 || dup2(ready, 3) < 0 || dup2(job, 4) < 0 ? -errno : 0;
+}
+
 static int launch(struct zygote_page *page, int (*lock)(void *ctx), void *lock_ctx, struct failure *f)
 {
 	struct dispatch d;
@@ -323,8 +330,14 @@ static int launch(struct zygote_page *page, int (*lock)(void *ctx), void *lock_c
 	if (receive(&d, &strings, fds, &nfds, f) < 0)
 		return -1;
 	size_t first = d.flags & DISPATCH_ARGS_MEMFD ? 1 : 0;
-	if (split(&d, strings, &words) < 0 || first + d.npacks > nfds)
+	bool runtime = d.flags & DISPATCH_RUNTIME;
+	size_t kept = runtime ? 2 : 0;
+	if (split(&d, strings, &words) < 0 || first + d.npacks + kept > nfds)
 		return fail(f, STEP_DISPATCH, EBADMSG, 5);
+	/* Where the filter comes late, fds are still shared with the init, and what may be called after it is not known. */
+	if (runtime && lock)
+		return fail(f, STEP_DISPATCH, EBADMSG, 6);
+	nfds -= kept;
 	const int *blobs = fds + first + d.npacks;
 	size_t nblobs = nfds - first - d.npacks;
 	for (uint32_t i = 0; i < d.npacks; i++)
@@ -339,6 +352,9 @@ static int launch(struct zygote_page *page, int (*lock)(void *ctx), void *lock_c
 	r = lock ? lock(lock_ctx) : 0;
 	if (r < 0)
 		return fail(f, STEP_FILTER, r, 0);
+	r = runtime ? place_runtime_fds(fds + nfds) : 0;
+	if (r < 0)
+		return fail(f, STEP_DISPATCH, r, 7);
 	return fail(f, STEP_EXEC, exec_in_path(&words, page), 0);
 }
 

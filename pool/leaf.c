@@ -348,6 +348,12 @@ int leaf_begin(struct leaf *leaf, struct err *err)
 	return 0;
 }
 
+bool leaf_disturbed(struct leaf *leaf)
+{
+	leaf_lift_quota(leaf);
+	return leaf->peak_stale || number(leaf, KNOB_PIDS_PEAK) > leaf_own_tasks(leaf) + 1;
+}
+
 static uint64_t since(uint64_t now, uint64_t then)
 {
 	return now > then ? now - then : 0;

@@ -94,6 +94,8 @@ const char *leaf_supports(const struct leaf *leaf, const struct wire_host *host,
 int leaf_apply(struct leaf *leaf, const struct wire_host *host, const struct leaf_limits *limits, struct err *err);
 /* leaf_begin - note the counters and reset the peaks: usage is counted from here. */
 int leaf_begin(struct leaf *leaf, struct err *err);
+/* leaf_disturbed - something other than a job ran here, and no job came of it. Return: whether the leaf has to be replaced before one. */
+bool leaf_disturbed(struct leaf *leaf);
 /* leaf_read - what was used since leaf_begin(). */
 int leaf_read(const struct leaf *leaf, struct leaf_usage *ret, struct err *err);
 /* leaf_cpu_us - CPU time since leaf_begin(). */

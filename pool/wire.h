@@ -143,6 +143,7 @@ struct zygote_page {
 #define DISPATCH_WORDS_MAX 65536u /* argv and env entries together */
 #define DISPATCH_MAGIC 0x50444a31u
 #define DISPATCH_ARGS_MEMFD 1u
+#define DISPATCH_RUNTIME 2u /* the last two fds become 3 (ready, to write) and 4 (job, to read) of the program: docs/runtimes.md */
 
 struct dispatch {
 	uint32_t magic;
