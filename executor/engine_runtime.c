@@ -64,6 +64,8 @@ void runtime_failed(struct seat *seat, const char *why)
 {
 	struct runtime *runtime = seat->runtime;
 	uint64_t now = now_us();
+	if (seat->state == SEAT_RETIRED)
+		return;
 	if (now >= runtime->retry_us) { /* else another slot's has failed just now */
 		uint64_t pause = RETRY_US << MIN(runtime->failures, RETRY_DOUBLINGS_MAX);
 		runtime->failures++;

@@ -9,7 +9,7 @@ def _petri():
     import stat, time
     ahead = set(sys.modules) - at_start
     ahead_names = {name.partition(".")[0] for name in ahead}
-    del globals()["_petri"]
+    del sys.modules["__main__"].__dict__["_petri"]
 
     def write_file(path, mode, data):
         try:
@@ -89,15 +89,29 @@ def _petri():
             atexit._run_exitfuncs()
             sys.stdout.flush()
             sys.stderr.flush()
-            if unfinished():
-                return
+            if not unfinished():
+                os._exit(status)
         except BaseException:
-            return
-        os._exit(status)
+            pass
+        gc.unfreeze()
 
-    def end_by(code):
+    def exits(code):
         if code is None or type(code) is int and abs(code) < 1 << 31:
             end((code or 0) & 255)
+        gc.unfreeze()
+
+    def fails():
+        # No traceback shows the frames below the program's own.
+        def show(kind, value, tb):
+            sys.excepthook = hook
+            rest = tb.tb_next
+            if rest and rest.tb_frame.f_code.co_name == "_petri":
+                rest = None
+            hook(kind, value.with_traceback(rest), rest)
+
+        gc.unfreeze()
+        hook = sys.excepthook
+        sys.excepthook = show
 
     def command(argv):
         if argv[1] == "-c":
@@ -165,17 +179,17 @@ def _petri():
         os.write(3, b"N")
         os._exit(0)
     os.close(3)
-    sys.modules["_frozen_importlib"]._petri_end = end_by
+    sys.modules["_frozen_importlib"]._petri = exits, fails
     return functools.partial.__call__, (prepared(), functools.partial(end, 0))
 
 
-# One frame beneath the program's own, which no traceback of an uncaught exception shows.
+# Globals of its own: those of this module are to be the program's alone.
+_petri = type(_petri)(_petri.__code__, {"__builtins__": __builtins__})
 try:
     any(map(*_petri()))
 except SystemExit:
-    __import__("_frozen_importlib")._petri_end(__import__("sys").exc_info()[1].code)
+    __import__("_frozen_importlib")._petri[0](__import__("sys").exc_info()[1].code)
     raise
 except BaseException:
-    __import__("sys").excepthook = (lambda hook: lambda kind, value, tb: (lambda rest: hook(kind, value.with_traceback(rest), rest))(
-        None if tb.tb_next and tb.tb_next.tb_frame.f_code.co_name == "_petri" else tb.tb_next))(__import__("sys").excepthook)
+    __import__("_frozen_importlib")._petri[1]()
     raise

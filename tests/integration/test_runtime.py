@@ -113,7 +113,9 @@ def test_ends(t):
                    "import os, signal; os.kill(os.getpid(), signal.SIGINT)", "import os; os.abort()", "raise KeyboardInterrupt",
                    "try:\n 1/0\nexcept Exception as e:\n raise KeyError from e\n", "print('no newline', end='')", "import gone\n",
                    "import threading, time; threading.Thread(target=lambda: (time.sleep(0.1), print('late'))).start()",
-                   "class A:\n def __del__(self): print('gone')\na = A()", "f = open('/dev/stdout', 'w'); f.write('kept')",
+                   "class A:\n def __del__(self): print('gone')\na = A()",
+                   "class A:\n def __del__(self): print('gone', B)\na = A(); B = 5; import sys; sys.exit(2)",
+                   "class A:\n def __del__(self): print('gone', B)\na = A(); B = 5; 1 / 0", "f = open('/dev/stdout', 'w'); f.write('kept')",
                    "def g():\n try: yield\n finally: print('finally')\nx = g(); next(x)", "import sys; sys.exit(-1)", "raise SystemExit",
                    "import os\nif os.fork() == 0: print('child')\nelse: os.wait(); print('parent')", "import sys; sys.exit(1 << 40)",
                    "import atexit; atexit.register(print, 'bye'); import os; print('x'); os.close(1)"):
