@@ -141,6 +141,7 @@ struct engine {
 	struct wire_plan warm_plan;
 	struct runtime *warm_runtime;
 	bool have_warm;
+	struct job_limits usual;		/* of a job that asks for none */
 	struct runtime *runtimes[RUNTIMES_MAX]; /* every one that an image named; kept to the end */
 	size_t nruntimes;
 	uint32_t next_seq, next_commit;
