@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "executor/limits.h"
 #include "pool/steps.h"
 
 #define RETRY_FIRST_MS 20u
@@ -493,6 +494,9 @@ int engine_new(const struct engine_config *config, struct engine **ret, struct e
 		return err_set(err, ENOMEM, "engine");
 	engine->config = *config;
 	engine->loop = config->loop;
+	engine->usual = job_limits_default;
+	if (config->max_limits)
+		limits_cap(&engine->usual, config->max_limits);
 	engine->waiting_tail = &engine->waiting;
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	engine->ncpus = cpus > 0 ? (unsigned)cpus : 1;

@@ -327,7 +327,7 @@ static void choose_runtime(struct engine *engine, struct run *run, const struct 
 	if (run->ej->run_cold || !engine->policies[run->plan.policy].early)
 		return;
 	struct runtime *runtime = engine_runtime(engine, image);
-	if (runtime && runtime_serves(runtime, job, &run->command) &&
+	if (runtime && runtime_serves(runtime, job, &run->command, &engine->usual) &&
 		runtime_job_json(job, &run->command, &run->job_json, &run->job_json_len) == 0)
 		run->runtime = runtime;
 }

@@ -104,7 +104,7 @@ static int send_runtime(const struct seat *seat, const int inside[2])
 {
 	static char datagram[sizeof(struct dispatch) + DISPATCH_INLINE_MAX]; /* one loop, one thread */
 	const struct command *c = &seat->runtime->command;
-	const struct job_limits *usual = &job_limits_default;
+	const struct job_limits *usual = &seat->engine->usual;
 	const struct dispatch head = {.magic = DISPATCH_MAGIC, .flags = DISPATCH_RUNTIME, .argc = c->argc, .envc = c->envc, .strings_len = (uint32_t)c->len, .open_files = usual->open_files, .stack_bytes = usual->stack_bytes, .file_bytes = UINT64_MAX};
 	memcpy(datagram, &head, sizeof(head));
 	memcpy(datagram + sizeof(head), c->text, c->len);
@@ -116,7 +116,7 @@ static int set_leaf(struct seat *seat)
 {
 	static const struct leaf_limits none;
 	const struct engine *engine = seat->engine;
-	const struct job_limits *usual = &job_limits_default;
+	const struct job_limits *usual = &seat->engine->usual;
 	struct leaf_limits limits = seat->leaf.fresh ? none : seat->leaf.held;
 	uint64_t cpus = usual->cpus_milli >= engine->ncpus * 1000ull ? 0 : usual->cpus_milli;
 	limits.memory_bytes = MAX(limits.memory_bytes, usual->memory_bytes);
@@ -211,7 +211,7 @@ bool runtime_fits(const struct seat *seat, const struct run *run)
 	if (!seat->runtime || seat->runtime != run->runtime)
 		return false;
 	/* With little more memory than the interpreter has already, the job shall end as it would from the start. */
-	if (run->limits.memory_bytes >= job_limits_default.memory_bytes)
+	if (run->limits.memory_bytes >= run->engine->usual.memory_bytes)
 		return true;
 	return fd_pread_u64(seat->leaf.fd[KNOB_MEMORY_NOW], &used) == 0 && used <= run->limits.memory_bytes / 2;
 }

@@ -141,10 +141,11 @@ static bool files_fit(const struct job *job)
 	return true;
 }
 
-bool runtime_serves(const struct runtime *runtime, const struct job *job, const struct command *command)
+bool runtime_serves(const struct runtime *runtime, const struct job *job, const struct command *command,
+	const struct job_limits *usual)
 {
 	const struct runtime_shipped *s = runtime->shipped;
-	const struct job_limits *l = &job->limits, *usual = &job_limits_default;
+	const struct job_limits *l = &job->limits;
 	if (job->nlayers > 0 || job->stdin_source.kind == JOB_SOURCE_STREAM || l->open_files != usual->open_files ||
 		l->stack_bytes != usual->stack_bytes || command->len > RUNTIME_WORDS_MAX || !files_fit(job) ||
 		!in_serves(runtime, command->text))

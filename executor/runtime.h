@@ -48,7 +48,8 @@ bool runtime_equal(const struct runtime *a, const struct runtime *b);
  * runtime_serves - can this runtime run the job such that nobody could tell? @command: the job's.
  * It needs inline files, the usual rlimits, no layers, and nothing that only an interpreter's start would take notice of.
  */
-bool runtime_serves(const struct runtime *runtime, const struct job *job, const struct command *command);
+bool runtime_serves(const struct runtime *runtime, const struct job *job, const struct command *command,
+	const struct job_limits *usual);
 
 /* runtime_job_json - the job as the protocol has it. @ret: the caller frees it. Return: 0, or -errno. */
 int runtime_job_json(const struct job *job, const struct command *command, char **ret, size_t *ret_len);

@@ -18,7 +18,7 @@ static bool serves(const char *text)
 	struct command command = {0};
 	accept(text);
 	cr_assert_eq(command_make(&command, &job, &image), 0);
-	bool r = runtime_serves(&runtime, &job, &command);
+	bool r = runtime_serves(&runtime, &job, &command, &job_limits_default);
 	command_clear(&command);
 	job_clear(&job);
 	return r;
