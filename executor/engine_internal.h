@@ -155,16 +155,10 @@ struct engine {
 	size_t npolicies;
 	struct known_image images[IMAGES_MAX];
 	struct loop_op nursery_op, supervisor_op;
-<<<<<<< HEAD
 	struct warm warm[WARM_MAX]; /* the first is for every seat that no floor claims */
 	unsigned nwarm;
 	uint64_t placed, hits;			/* jobs that got a seat; that of them found one made for their plan */
-=======
-	struct wire_plan warm_plan;
-	struct runtime *warm_runtime;
-	bool have_warm;
 	struct job_limits usual;		/* of a job that asks for none */
->>>>>>> runtimes
 	struct runtime *runtimes[RUNTIMES_MAX]; /* every one that an image named; kept to the end */
 	size_t nruntimes;
 	uint32_t next_seq, next_commit;

@@ -10,7 +10,6 @@
  */
 #include "pool/slot.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -36,20 +35,6 @@ static void tell(struct nursery *n, struct slot *s, unsigned type, unsigned step
 {
 	struct wire_msg msg = {.type = type, .slot = s->index, .seq = s->seq, .error = error, .step = step};
 	(void)fd_send(n->config->worker, &msg, sizeof(msg), fds, nfds);
-}
-
-/* ---- taking a number ---- */
-static int take_number(struct nursery *n, unsigned number)
-{
-	char name[32];
-	(void)snprintf(name, sizeof(name), "slot-%u", number);
-	_cleanup_close_ int fd = openat(n->config->lock_dir, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return -errno;
-	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	if (fcntl(fd, F_OFD_SETLK, &lock) < 0)
-		return -errno;
-	return TAKE_FD(fd);
 }
 
 static bool hybrid(const struct nursery *n)
@@ -149,33 +134,11 @@ static int make_net(struct nursery *n, struct slot *s, struct err *err)
 	return s->net < 0 ? s->net : 0;
 }
 
-/* A number that nobody has, and whose groups are free of what a crashed owner may have left: the processes first, then what they wrote. */
-static int take_free_number(struct nursery *n, unsigned first, int *ret_lock, struct err *err)
-{
-	int busy = 0;
-	for (unsigned number = first; number < POOL_NUMBERS_MAX; number++) {
-		_cleanup_close_ int lock = take_number(n, number);
-		if (lock == -EAGAIN || lock == -EACCES)
-			continue;
-		if (lock < 0)
-			return err_set(err, lock, "lock slot %u", number);
-		int r = cgroup_leaf_remove(n->tree, number, err);
-		if (r == 0) {
-			*ret_lock = TAKE_FD(lock);
-			return (int)number;
-		}
-		/* Something in it cannot be killed, or is no petri's: another number does as well. */
-		busy = r;
-		log_write(LOG_WARN_, "nursery: slot=%u error=\"%s\", taking another", number, err_msg(err));
-	}
-	return busy ? busy : err_say(err, EBUSY, "all %d slot numbers of this machine are taken", POOL_NUMBERS_MAX);
-}
-
 int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct err *err)
 {
 	struct slot *s = &n->slots[index];
 	*s = (struct slot){.index = index, .lock = -1, .room_pidfd = -1, .requests = -1, .control = -1, .last = -1, .net = -1, .leaf = CGROUP_LEAF_NONE};
-	int r = take_free_number(n, first_number, &s->lock, err);
+	int r = slot_take_number(n, first_number, &s->lock, err);
 	if (r < 0)
 		return r;
 	unsigned number = s->number = (unsigned)r;
@@ -185,28 +148,6 @@ int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct e
 	if (r == 0)
 		r = make_leaf(n, s, err);
 	return r < 0 ? err_wrap(err, "slot %u", number) : (int)number;
-}
-
-void slot_sweep(struct nursery *n)
-{
-	int fd = openat(n->tree->unified, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	_cleanup_closedir_ DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	unsigned number;
-	char end;
-	for (struct dirent *e; dir && (e = readdir(dir));) {
-		if (sscanf(e->d_name, "slot-%u%c", &number, &end) != 1 || number >= POOL_NUMBERS_MAX)
-			continue;
-		_cleanup_close_ int lock = take_number(n, number);
-		if (lock >= 0) /* ours and other workers' are locked */
-			(void)cgroup_leaf_remove(n->tree, number, NULL);
-	}
-	unsigned left[POOL_SLOTS_MAX];
-	unsigned count = n->stamper->leftovers(n->stamper->env, left, POOL_SLOTS_MAX);
-	for (unsigned i = 0; i < count; i++) {
-		_cleanup_close_ int lock = left[i] < POOL_NUMBERS_MAX ? take_number(n, left[i]) : -1;
-		if (lock >= 0)
-			n->stamper->sweep(n->stamper->env, left[i]);
-	}
 }
 
 /* ---- making a room ---- */

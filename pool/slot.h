@@ -59,6 +59,11 @@ struct slot {
 	struct wire_plan plan;
 };
 
+/*
+ * slot_take_number - a number that nobody has, and whose groups are free of what a crashed owner may have left: the processes first,
+ * then what they wrote. Return: the number, with its lock in *ret_lock, or -errno.
+ */
+int slot_take_number(struct nursery *n, unsigned first, int *ret_lock, struct err *err);
 int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct err *err);
 /* slot_sweep - remove the leaves that crashed owners of other numbers left: those whose lock is free. */
 void slot_sweep(struct nursery *n);
