@@ -436,7 +436,7 @@ def test_redis_never_there(t):
     argv = [t.petri.binary, "worker", "--redis", redis.url, "--slots", "1"]
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                env=t.petri.env())
-    time.sleep(0.7)
+    time.sleep(0.7 * min(t.scale, 4))
     process.terminate()
     said = process.communicate(timeout=20 * t.scale)[0].decode()
     t.equal(process.returncode, 0, said)
