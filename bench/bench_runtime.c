@@ -3,9 +3,10 @@
  * image host's runtime python3 waiting in each slot, as a ratio to posix_spawn + wait of `python3 -c pass` in the same run; and the same
  * job started cold. Figures, not verdicts.
  *
- *   petri-bench-runtime [--runs 200] [--slots 4]
+ *   petri-bench-runtime [--runs 200] [--slots 4] [--json]
  */
 #include <errno.h>
+#include <jansson.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +36,7 @@ struct bench {
 	struct samples spawn, warm, cold;
 	struct engine_job ej;
 	uint64_t t0, charged;
-	bool cold_turn, failed;
+	bool cold_turn, failed, json;
 };
 
 static uint64_t spawn_once(void)
@@ -125,6 +126,25 @@ static void row(const char *what, struct samples *samples, double base)
 	(void)printf("%-60s %7.0f us %7.0f us %6.2f x\n", what, p50, p99, p50 / base);
 }
 
+static void print(struct bench *b)
+{
+	double base = samples_quantile_us(&b->spawn, 0.5), warm = samples_quantile_us(&b->warm, 0.5);
+	if (b->json) {
+		json_t *o = json_pack("{s:f, s:f, s:f, s:f, s:f, s:I}", "spawn_p50_us", base, "warm_p50_us", warm, "warm_p99_us",
+			samples_quantile_us(&b->warm, 0.99), "cold_p50_us", samples_quantile_us(&b->cold, 0.5), "ratio_p50", warm / base,
+			"slot_kib", (json_int_t)(b->charged / 1024));
+		_cleanup_free_ char *text = o ? json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : NULL;
+		(void)puts(text ? text : "{}");
+		json_decref(o);
+		return;
+	}
+	(void)printf("%-60s %10s %10s\n", "", "p50", "p99");
+	row("posix_spawn + wait of python3 -c pass", &b->spawn, base);
+	row("python3 main.py, warm: job given until exit known (goal 0.15)", &b->warm, base);
+	row("python3 main.py, cold", &b->cold, base);
+	(void)printf("%-60s %7llu KiB\n", "largest slot with a waiting python3", (unsigned long long)b->charged / 1024);
+}
+
 static int bench_in_worker(const struct worker_fds *fds, void *ctx)
 {
 	struct bench *b = ctx;
@@ -140,12 +160,7 @@ static int bench_in_worker(const struct worker_fds *fds, void *ctx)
 		log_error("%s", err_msg(&err));
 	if (r < 0 || b->failed)
 		return 1;
-	double base = samples_quantile_us(&b->spawn, 0.5);
-	(void)printf("%-60s %10s %10s\n", "", "p50", "p99");
-	row("posix_spawn + wait of python3 -c pass", &b->spawn, base);
-	row("python3 main.py, warm: job given until exit known (goal 0.15)", &b->warm, base);
-	row("python3 main.py, cold", &b->cold, base);
-	(void)printf("%-60s %7llu KiB\n", "largest slot with a waiting python3", (unsigned long long)b->charged / 1024);
+	print(b);
 	return 0;
 }
 
@@ -189,11 +204,13 @@ int main(int argc, char **argv)
 			b.runs = count(argv[++i]);
 		else if (strcmp(argv[i], "--slots") == 0 && i + 1 < argc)
 			b.slots = count(argv[++i]);
+		else if (strcmp(argv[i], "--json") == 0)
+			b.json = true;
 		else
 			b.runs = 0;
 	}
 	if (b.runs == 0 || b.slots == 0) {
-		(void)fprintf(stderr, "petri-bench-runtime [--runs 200] [--slots 4]\n");
+		(void)fprintf(stderr, "petri-bench-runtime [--runs 200] [--slots 4] [--json]\n");
 		return 125;
 	}
 	int code = 1;

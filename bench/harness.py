@@ -103,8 +103,15 @@ class Harness:
 
     def measure(self, verb, *options, timeout=180, around=()):
         """petri-bench VERB --json OPTIONS as an object."""
-        out = self.run([*around, self.bench, verb, "--json", *map(str, options)], timeout)
+        return self.measured([*around, self.bench, verb, "--json", *map(str, options)], timeout)
+
+    def runtime(self, *options, timeout=180):
+        """petri-bench-runtime --json OPTIONS as an object."""
+        return self.measured([self.bench + "-runtime", "--json", *map(str, options)], timeout)
+
+    def measured(self, argv, timeout):
+        out = self.run(argv, timeout)
         try:
             return json.loads(out)
         except ValueError as e:
-            raise NotMeasured(f"petri-bench {verb} printed no JSON: {last_words(out)}") from e
+            raise NotMeasured(f"{' '.join(argv)} printed no JSON: {last_words(out)}") from e

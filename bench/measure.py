@@ -226,7 +226,15 @@ class Measurement:
             self.results["limits"] = {"error": str(e), "cases": []}
             self.harness.say(f"  not measured: {e}")
 
-    SECTIONS = ("pool", "floor", "redis", "petri_run", "peers", "growth", "limits")
+    def runtime(self):
+        self.harness.say("runtime: python3 that waits")
+        try:
+            self.results["runtime"] = self.harness.runtime("--runs", 40 if self.quick else 150)
+        except NotMeasured as e:
+            self.results["runtime"] = {"error": str(e)}
+            self.harness.say(f"  not measured: {e}")
+
+    SECTIONS = ("pool", "runtime", "floor", "redis", "petri_run", "peers", "growth", "limits")
 
     def run(self, only):
         self.results["host"] = host.describe(self.harness)
