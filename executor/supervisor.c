@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <grp.h>
 #include <limits.h>
 #include <poll.h>
@@ -25,6 +26,8 @@
 #include "executor/engine.h"
 #include "pool/wire.h"
 
+#define FDS_OF_SLOT 28u
+#define FDS_OF_WORKER 256u
 #define LOCK_DIR "/run/petri"
 #define RING_ENTRIES 1024
 #define RESTART_WAIT_MAX_MS 5000u
@@ -402,6 +405,17 @@ static int run_until_end(struct supervisor *s, struct err *err)
 	}
 }
 
+/* A slot's files in the worker, which has the most: the leaf's, and the zygote's. */
+static int check_fd_limit(unsigned nslots, struct err *err)
+{
+	struct rlimit files;
+	uint64_t needed = FDS_OF_WORKER + (uint64_t)FDS_OF_SLOT * nslots;
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_max >= needed)
+		return 0;
+	return err_say(err, EMFILE, "slots: %u slots need %" PRIu64 " file descriptors in one process, and the hard limit is %" PRIu64 ": raise it (ulimit -Hn, LimitNOFILE=), or take %" PRIu64 " slots",
+		nslots, needed, (uint64_t)files.rlim_max, (uint64_t)files.rlim_max > FDS_OF_WORKER ? ((uint64_t)files.rlim_max - FDS_OF_WORKER) / FDS_OF_SLOT : 0);
+}
+
 int supervise(const struct supervisor_config *config)
 {
 	struct err err = ERR_INIT;
@@ -410,6 +424,8 @@ int supervise(const struct supervisor_config *config)
 	if (geteuid() != 0)
 		r = err_say(&err, EPERM, "petri makes namespaces, mounts and cgroups, and must be started as root (it drops what it "
 					 "does not need); try sudo, and `petri doctor` for the rest");
+	if (r == 0)
+		r = check_fd_limit(config->nslots, &err);
 	if (r == 0)
 		r = store_open(config->state, &s.store, &err);
 	if (r == 0 && config->restart) { /* a worker: what costs time once is paid before anybody waits */

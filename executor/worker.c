@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -317,6 +318,26 @@ static int connect_queue(struct worker *w, struct err *err)
 	return 0;
 }
 
+/* With a CPU for each slot, petri itself keeps to those that no slot has; an operator's redis-server can be told to do the same. */
+static void keep_off_slots(unsigned slots)
+{
+	cpu_set_t all, mine;
+	unsigned seen = 0;
+	if (sched_getaffinity(0, sizeof(all), &all) < 0)
+		return;
+	CPU_ZERO(&mine);
+	/* Slot i has CPU i: engine_run.c. */
+	for (unsigned cpu = slots; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &all)) {
+			CPU_SET(cpu, &mine);
+			seen++;
+		}
+	if (seen == 0)
+		log_warn("worker: pin leaves no CPU to petri itself: slots=%u, and every CPU has one", slots);
+	else
+		(void)sched_setaffinity(0, sizeof(mine), &mine);
+}
+
 int worker_main(const struct worker_fds *fds, void *ctx)
 {
 	struct err err = ERR_INIT;
@@ -326,6 +347,8 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 	w.grace = (struct loop_timer){.fn = on_grace, .data = &w};
 	w.drain = (struct loop_timer){.fn = on_drain, .data = &w};
 	w.look = (struct loop_timer){.fn = on_look, .data = &w};
+	if (c->pin)
+		keep_off_slots(c->slots);
 	w.signals = worker_signals();
 	w.signal_op = (struct loop_op){.fn = on_signal, .data = &w};
 	struct engine_config config = {.loop = w.loop, .store = fds->store, .nursery = fds->nursery, .supervisor = fds->supervisor, .name = c->name, .policy_dirs = c->policies[0] ? dirs : NULL, .warm_image = c->warm_image[0] ? c->warm_image : NULL, .warm_policy = c->warm_policy[0] ? c->warm_policy : NULL, .pin = c->pin, .max_limits = &c->max_limits, .capacity = on_capacity, .fatal = on_engine_fatal, .ctx = &w};
