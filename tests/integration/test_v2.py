@@ -336,7 +336,7 @@ def test_io_buffered_writes(t):
     free = rate(6)
     limit = 2 * MIB
     t.check(free > 2 * limit, f"the disk itself is too slow to tell: {free:.0f} bytes a second")
-    got = rate(30, "--io", f"wbps={limit}")
+    got = rate(20, "--io", f"wbps={limit}")
     t.check(limit / 3 <= got <= (1 + TOLERANCE) * limit, f"{got:.0f} a second with a limit of {limit}; without, {free:.0f}")
 
 
