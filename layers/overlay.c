@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -110,15 +109,13 @@ static int write_map(pid_t pid, const char *which, uid_t inside, uid_t outside, 
 
 int overlay_userns(uid_t inside, uid_t outside, unsigned count, struct err *err)
 {
-	/* A user namespace lives in a process; this one only holds it until the fd does. exit_signal 0: the nursery's
-	 * SIGCHLD handling must not see it. */
-	struct clone_args args = {.flags = CLONE_NEWUSER};
+	/* A user namespace lives in a process; this one only holds it until the fd does. It shares the nursery's fds rather than copy
+	 * thousands, and ends with it; whoever reaps children takes it. */
+	struct clone_args args = {.flags = CLONE_NEWUSER | CLONE_FILES, .exit_signal = SIGCHLD};
 	pid_t parent = getpid(), pid = sys_clone3(&args);
 	if (pid < 0)
 		return err_set(err, pid, "make a user namespace (user.max_user_namespaces?)");
 	if (pid == 0) {
-		/* Should the nursery die now, nothing of its fds may live on here. */
-		(void)sys_close_range(0, ~0u, 0);
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 		if (getppid() != parent)
 			_exit(0);
@@ -134,6 +131,5 @@ int overlay_userns(uid_t inside, uid_t outside, unsigned count, struct err *err)
 	if (r == 0 && fd < 0)
 		r = -errno;
 	(void)kill(pid, SIGKILL);
-	(void)waitpid(pid, NULL, __WALL);
 	return r < 0 ? err_set(err, r, "map a user namespace") : fd;
 }
