@@ -34,20 +34,23 @@ static uint64_t fold(uint64_t hash, const void *data, size_t len)
 /* FNV-1a, over what plan_equal() compares. */
 uint64_t plan_hash(const struct wire_plan *plan)
 {
-	const uint32_t words[4] = {plan->nlayers, plan->network, plan->policy, plan->host_usr};
-	return fold(fold(FNV_OFFSET, words, sizeof(words)), plan->layers, sizeof(plan->layers[0]) * plan->nlayers);
+	uint64_t hash = (FNV_OFFSET ^ plan->nlayers) * FNV_PRIME;
+	hash = (hash ^ plan->network) * FNV_PRIME;
+	hash = (hash ^ plan->policy) * FNV_PRIME;
+	hash = (hash ^ plan->host_usr) * FNV_PRIME;
+	return fold(hash, plan->layers, sizeof(plan->layers[0]) * MIN(plan->nlayers, (uint32_t)POOL_LAYERS_MAX));
 }
 
 static int add_warm(struct engine *engine, const char *image, unsigned floor, struct err *err)
 {
 	if (engine->nwarm == WARM_MAX)
 		return err_say(err, E2BIG, "warm-image names more than %d images", WARM_MAX);
-	struct warm *warm = &engine->warm[engine->nwarm];
-	int r = plan_for_image(engine, image, engine->config.warm_policy ? engine->config.warm_policy : "judge", &warm->plan, &warm->runtime, err);
+	struct warm made = {.floor = floor};
+	int r = plan_for_image(engine, image, engine->config.warm_policy ? engine->config.warm_policy : "judge", &made.plan, &made.runtime, err);
 	if (r < 0)
 		return r;
-	warm->hash = plan_hash(&warm->plan);
-	warm->floor = floor;
+	made.hash = plan_hash(&made.plan);
+	engine->warm[engine->nwarm] = made;
 	engine->nwarm++;
 	return 0;
 }

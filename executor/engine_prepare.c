@@ -365,7 +365,7 @@ int plan_for_image(struct engine *engine, const char *name, const char *policy, 
 {
 	struct job job;
 	struct reject why = {0};
-	const struct image *image;
+	const struct image *image = NULL;
 	job_init(&job);
 	*plan = (struct wire_plan){.disk_bytes = job.limits.disk_bytes, .disk_inodes = job.limits.disk_inodes};
 	free(job.policy);
@@ -373,7 +373,7 @@ int plan_for_image(struct engine *engine, const char *name, const char *policy, 
 	int r = plan_policy(engine, &job, plan, &why);
 	if (r == 0)
 		r = plan_image(engine, name, plan, &image, &why);
-	*ret_runtime = r == 0 && engine->policies[plan->policy].early ? engine_runtime(engine, image) : NULL;
+	*ret_runtime = r == 0 && image && engine->policies[plan->policy].early ? engine_runtime(engine, image) : NULL;
 	job_clear(&job);
 	return r != 0 ? err_say(err, ENOENT, "%s", why.message) : 0;
 }

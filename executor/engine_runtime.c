@@ -187,7 +187,7 @@ static void on_ready(struct loop_op *op, int res)
 {
 	struct zygote_ref *z = op->data;
 	struct seat *seat = z->seat;
-	char said = res == 1 ? z->ready_buf[0] : '\0';
+	char said = (char)(res == 1 ? z->ready_buf[0] : '\0');
 	if (res == -EAGAIN || res == -EINTR) {
 		loop_read(z->loop, op, z->ready, z->ready_buf, sizeof(z->ready_buf));
 	} else if (seat->state == SEAT_STAMPING) {

@@ -115,7 +115,7 @@ void engine_enqueue(struct engine *engine, struct engine_job *ej)
 	(void)snprintf(ej->result.worker, sizeof(ej->result.worker), "%s", engine->config.name);
 	struct run *run = calloc(1, sizeof(*run));
 	int r = run ? run_prepare(engine, ej, run, &why, &err) : err_set(&err, ENOMEM, "job");
-	if (r != 0) {
+	if (r != 0 || !run) {
 		if (r > 0) {
 			reject(ej, &why);
 		} else {

@@ -200,6 +200,8 @@ static int put_job(FILE *f, const struct job *job, const struct command *command
 {
 	const char *word = command->text;
 	int r = 0;
+	if (!word)
+		return -EINVAL;
 	(void)fputs("{\"argv\":[", f);
 	for (uint32_t i = 0; i < command->argc; i++, word = command_next(command, word)) {
 		if (i)

@@ -126,7 +126,7 @@ int image_runtime_parse(const char *text, size_t len, struct image_runtime *ret,
 int image_set_runtime(struct store *store, const char *name, const struct image_runtime *runtime, struct err *err)
 {
 	_cleanup_(image_clear) struct image image = {.nlayers = 0};
-	char stamp[IMAGE_STAMP_MAX];
+	char stamp[IMAGE_STAMP_MAX] = "";
 	int r = strcmp(name, IMAGE_HOST) == 0 ? image_host_prepare(store, err) : 0;
 	if (r == 0)
 		r = image_load_stamp(store, name, &image, stamp, err);

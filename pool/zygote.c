@@ -96,7 +96,7 @@ static int lock(void *ctx)
 /* Made under the job's own uid: pipe buffers are counted per user, and /dev/stdout must be its own to reopen. */
 static int make_pipes(struct zygote *z, int inside[3])
 {
-	int in[2], out[2], errs[2];
+	int in[2] = {-1, -1}, out[2] = {-1, -1}, errs[2] = {-1, -1};
 	long r = gate2(SYS_pipe2, in, O_CLOEXEC);
 	if (r == 0)
 		r = gate2(SYS_pipe2, out, O_CLOEXEC);
