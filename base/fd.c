@@ -124,25 +124,28 @@ int fd_pread_key(int fd, const char *key, uint64_t *ret)
 	return -ENOENT;
 }
 
+void fd_attach(struct msghdr *msg, struct fd_space *space, const int *fds, size_t nfds)
+{
+	if (nfds == 0)
+		return;
+	memset(space, 0, sizeof(*space));
+	msg->msg_control = space->bytes;
+	msg->msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
+	struct cmsghdr *c = CMSG_FIRSTHDR(msg);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
+	memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
+}
+
 static int send_with(int sock, const void *buf, size_t len, const int *fds, size_t nfds, int flags)
 {
 	struct iovec iov = {.iov_base = (void *)buf, .iov_len = len};
-	union {
-		char bytes[CMSG_SPACE(sizeof(int) * FD_PASS_MAX)];
-		struct cmsghdr align;
-	} control = {0};
+	struct fd_space space;
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 	if (nfds > FD_PASS_MAX)
 		return -EINVAL;
-	if (nfds > 0) {
-		msg.msg_control = control.bytes;
-		msg.msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
-		struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
-		memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
-	}
+	fd_attach(&msg, &space, fds, nfds);
 	for (;;) {
 		ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | flags);
 		if (n >= 0)

@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -40,8 +41,14 @@ int fd_pread_key(int fd, const char *key, uint64_t *ret);
 
 #define FD_PASS_MAX 32
 
+/* fd_attach - put up to FD_PASS_MAX fds (SCM_RIGHTS, unix(7)) beside a message that the caller sends; @space lives as long as that. */
+struct fd_space {
+	_Alignas(struct cmsghdr) char bytes[CMSG_SPACE(sizeof(int) * FD_PASS_MAX)];
+};
+void fd_attach(struct msghdr *msg, struct fd_space *space, const int *fds, size_t nfds);
+
 /*
- * fd_send - one datagram with up to FD_PASS_MAX fds (SCM_RIGHTS, unix(7)); the fds stay the caller's.
+ * fd_send - one datagram with up to FD_PASS_MAX fds; the fds stay the caller's.
  * Return: 0 or -errno (-EAGAIN on a full non-blocking socket).
  */
 int fd_send(int sock, const void *buf, size_t len, const int *fds, size_t nfds);

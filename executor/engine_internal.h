@@ -181,7 +181,7 @@ void engine_enqueue(struct engine *engine, struct engine_job *ej);
 void engine_check_seats(struct engine *engine);
 void engine_die(struct engine *engine, const struct err *err);
 /* engine_mix.c: which plans seats are made for */
-bool plan_equal(const struct wire_plan *a, const struct wire_plan *b);
+/* plan_hash - of what wire_plan_equal() compares. */
 uint64_t plan_hash(const struct wire_plan *plan);
 /* mix_init - from the configuration: "IMAGE[=SEATS],…". */
 int mix_init(struct engine *engine, struct err *err);

@@ -17,12 +17,6 @@
 #define FNV_OFFSET 0xcbf29ce484222325ull
 #define FNV_PRIME 0x100000001b3ull
 
-bool plan_equal(const struct wire_plan *a, const struct wire_plan *b)
-{
-	return a->nlayers == b->nlayers && a->network == b->network && a->policy == b->policy && a->host_usr == b->host_usr &&
-		memcmp(a->layers, b->layers, sizeof(a->layers[0]) * a->nlayers) == 0;
-}
-
 static uint64_t fold(uint64_t hash, const void *data, size_t len)
 {
 	const unsigned char *p = data;
@@ -31,7 +25,7 @@ static uint64_t fold(uint64_t hash, const void *data, size_t len)
 	return hash;
 }
 
-/* FNV-1a, over what plan_equal() compares. */
+/* FNV-1a, over what wire_plan_equal() compares. */
 uint64_t plan_hash(const struct wire_plan *plan)
 {
 	uint64_t hash = (FNV_OFFSET ^ plan->nlayers) * FNV_PRIME;

@@ -19,7 +19,7 @@ void engine_wait(struct engine *engine, struct engine_job *ej)
 
 static bool made_for(const struct seat *seat, const struct run *run)
 {
-	return seat->plan_hash == run->plan_hash && plan_equal(&seat->plan, &run->plan);
+	return seat->plan_hash == run->plan_hash && wire_plan_equal(&seat->plan, &run->plan);
 }
 
 /*

@@ -15,7 +15,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <sys/socket.h>
@@ -24,14 +23,6 @@
 #include "base/cleanup.h"
 #include "base/sys.h"
 #include "pool/gate.h"
-
-#if defined(__x86_64__)
-#define NATIVE_ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define NATIVE_ARCH AUDIT_ARCH_AARCH64
-#else
-#error "petri knows the system calls of x86-64 and aarch64 only"
-#endif
 
 #define X32_BIT 0x40000000u
 #define RET_NOSYS (SECCOMP_RET_ERRNO | ENOSYS)

@@ -2,21 +2,12 @@
 #include "pool/gate.h"
 
 #include <errno.h>
-#include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 
 #include "base/cleanup.h"
-
-#if defined(__x86_64__)
-#define NATIVE_ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define NATIVE_ARCH AUDIT_ARCH_AARCH64
-#else
-#error "petri knows the system calls of x86-64 and aarch64 only"
-#endif
 
 static uint64_t key;
 

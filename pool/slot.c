@@ -69,12 +69,6 @@ static uid_t root_of(const struct slot *s)
 	return POOL_UID_BASE + s->number * POOL_UID_COUNT;
 }
 
-/* Replace what cannot be set back; on hybrid hosts the keeper must be there, and the room must not, since it sits in the same groups. */
-static int renew_leaf(struct nursery *n, struct slot *s, int fds[KNOB_MAX], uint32_t *knobs, struct err *err)
-{
-	return cgroup_leaf_renew(n->tree, s->number, root_of(s), &s->leaf, s->keeper.pid, fds, knobs, err);
-}
-
 /* The slot's first leaf, or one in the place of a leaf that holds what cannot be set back. */
 static int make_leaf(struct nursery *n, struct slot *s, struct err *err)
 {
@@ -83,7 +77,8 @@ static int make_leaf(struct nursery *n, struct slot *s, struct err *err)
 	bool renew = s->leaf.dir >= 0 && (!hybrid(n) || s->keeper.pid > 0);
 	int r;
 	if (renew) {
-		r = renew_leaf(n, s, fds, &knobs, err);
+		/* On hybrid hosts the room must be gone, since it sits in the same groups. */
+		r = cgroup_leaf_renew(n->tree, s->number, root_of(s), &s->leaf, s->keeper.pid, fds, &knobs, err);
 	} else {
 		keeper_stop(&s->keeper);
 		cgroup_leaf_close(&s->leaf);
@@ -344,11 +339,18 @@ static void let_go_of_others(struct nursery *n, const struct slot *mine)
 	(void)close(n->config->worker);
 }
 
+/* One that is still there has been given up by the worker: a job's collecting ended, or will never. reap() takes it. */
+static void end_opener(struct slot *s)
+{
+	if (s->opener > 0)
+		(void)kill(s->opener, SIGKILL);
+	s->opener = 0;
+}
+
 static void clean(struct nursery *n, struct slot *s)
 {
 	bool slow = n->stamper->slow_to_clean(n->stamper->env, s->stamp) || charged(s) > SLOW_CACHE_BYTES;
-	if (s->opener > 0)
-		(void)kill(s->opener, SIGKILL);
+	end_opener(s);
 	pid_t helper = 0;
 	if (slow) {
 		/* The child holds copies of the fds: the last reference, and with it the work, is dropped there. */
@@ -393,22 +395,14 @@ void slot_kill(struct nursery *n, struct slot *s)
 	s->state = SLOT_DYING;
 }
 
-static bool same_room(const struct slot *s)
-{
-	const struct wire_plan *a = &s->made_for, *b = &s->plan;
-	return a->nlayers == b->nlayers && a->network == b->network && a->policy == b->policy && a->host_usr == b->host_usr &&
-		memcmp(a->layers, b->layers, sizeof(a->layers[0]) * MIN(a->nlayers, (uint32_t)POOL_LAYERS_MAX)) == 0;
-}
-
 /* The next zygote in the room that is there. Return: false when the room cannot serve this plan. */
 static bool reuse_room(struct nursery *n, struct slot *s)
 {
 	struct err err = ERR_INIT;
 	unsigned step = STEP_LEAF;
-	if (s->state != SLOT_ROOM || !same_room(s) || s->leaf.dir < 0 || (hybrid(n) && leaf_is_worn(n, s)))
+	if (s->state != SLOT_ROOM || !wire_plan_equal(&s->made_for, &s->plan) || s->leaf.dir < 0 || (hybrid(n) && leaf_is_worn(n, s)))
 		return false;
-	if (s->opener > 0)
-		(void)kill(s->opener, SIGKILL);
+	end_opener(s);
 	int r = leaf_is_worn(n, s) ? make_leaf(n, s, &err) : 0;
 	if (r == 0) {
 		drop_cache(s);
@@ -462,16 +456,6 @@ void slot_resize(struct nursery *n, struct slot *s, uint32_t seq, const struct w
 		log_write(LOG_WARN_, "nursery: slot=%u cannot resize: error=\"%s\"", s->number, err_msg(&err));
 	struct wire_msg msg = {.type = WIRE_RESIZED, .slot = s->index, .seq = seq, .error = r};
 	(void)fd_send(n->config->worker, &msg, sizeof(msg), NULL, 0);
-}
-
-/* One that is still there has been given up by the worker: a job's collecting ended, or will never. */
-static void end_opener(struct slot *s)
-{
-	if (s->opener <= 0)
-		return;
-	(void)kill(s->opener, SIGKILL);
-	(void)waitpid(s->opener, NULL, 0);
-	s->opener = 0;
 }
 
 void slot_serve_open(struct nursery *n, struct slot *s, int sock, int root)

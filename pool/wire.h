@@ -6,7 +6,9 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #define POOL_SLOTS_MAX 1024
 #define WIRE_VERSION 5u /* changes with the layout: a nursery of another build must not be taken for ours */
@@ -53,6 +55,14 @@ struct wire_plan {
 	uint32_t fresh_leaf; /* replace the leaf first: it holds what cannot be set back */
 	uint64_t disk_bytes, disk_inodes;
 };
+
+/* wire_plan_equal - whether a zygote made for one plan serves the other as well: all but the disk limits, which can be changed, and the
+ * leaf, which is not part of it. The count of layers may be anybody's. */
+static inline bool wire_plan_equal(const struct wire_plan *a, const struct wire_plan *b)
+{
+	return a->nlayers == b->nlayers && a->nlayers <= POOL_LAYERS_MAX && a->network == b->network && a->policy == b->policy &&
+		a->host_usr == b->host_usr && memcmp(a->layers, b->layers, sizeof(a->layers[0]) * a->nlayers) == 0;
+}
 
 enum pool_driver {
 	POOL_DRIVER_V2,

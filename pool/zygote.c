@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <net/if.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -36,18 +37,9 @@ void zygote_report(unsigned type, unsigned step, int error, int index, const int
 {
 	struct zygote_msg msg = {.type = type, .step = step, .error = error, .index = index};
 	struct iovec iov = {.iov_base = &msg, .iov_len = sizeof(msg)};
-	_Alignas(struct cmsghdr) char space[CMSG_SPACE(sizeof(int) * 8)];
+	struct fd_space space;
 	struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
-	if (nfds > 0) {
-		memset(space, 0, sizeof(space));
-		header.msg_control = space;
-		header.msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
-		struct cmsghdr *c = CMSG_FIRSTHDR(&header);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
-		memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
-	}
+	fd_attach(&header, &space, fds, nfds);
 	(void)gate3(SYS_sendmsg, ZYGOTE_CONTROL_FD, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
@@ -182,17 +174,14 @@ static void make_child(struct zygote *z)
 	z->child = (pid_t)pid;
 }
 
-/* Wait for the child's next byte. Return: false when it died instead. Only under the fixed filter, which knows no ppoll. */
+/* Wait for the child's next byte. Return: false when it died instead. Only the fixed filter is on here, which lets both calls pass. */
 static bool wait_sync(struct zygote *z)
 {
-	struct {
-		int fd;
-		short events, revents;
-	} p[2] = {{.fd = z->sync[0], .events = 1}, {.fd = z->child_pidfd, .events = 1}};
+	struct pollfd p[2] = {{.fd = z->sync[0], .events = POLLIN}, {.fd = z->child_pidfd, .events = POLLIN}};
 	char byte;
 	while (gate5(SYS_ppoll, p, 2, NULL, NULL, 0) == -EINTR)
 		;
-	return (p[0].revents & 1) && gate3(SYS_read, z->sync[0], &byte, 1) == 1;
+	return (p[0].revents & POLLIN) && gate3(SYS_read, z->sync[0], &byte, 1) == 1;
 }
 
 static void say_hello_for_it(struct zygote *z)
@@ -263,10 +252,10 @@ static void init_main(void *arg)
 	int r = drop_caps(); /* still the slot's root by name, which is not the job's user, and nobody outside */
 	if (r < 0)
 		die(STEP_SETUP_CAPS, r);
-	if (z->filter)
+	if (z->filter) {
 		say_hello_for_it(z);
-	if (z->filter)
 		(void)sys_close_range(~0u, ~0u, CLOSE_RANGE_UNSHARE);
+	}
 	drop_fds();
 	wait_for_end(z);
 }

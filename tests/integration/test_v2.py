@@ -8,8 +8,8 @@ import time
 
 from lib import SCALE, main
 from lib_leaks import die_with_parent
+from lib_programs import ATTACKS, cpu_ms, ended, exited, program
 
-ATTACKS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "attacks")
 MIB = 1 << 20
 # io HOW BLOCK COUNT FILE: moves COUNT blocks and prints the bytes and the microseconds that took.
 # HOW: write or read past the cache; cached: read through it; mapped: write through it, and only msync(2) is timed.
@@ -94,26 +94,6 @@ def disk_image(t):
 def import_image(t, path):
     done = t.petri.call("image", "import", "disk", path, timeout=60)
     t.equal(done.code, 0, done)
-
-
-def program(t, name):
-    """Build tests/attacks/NAME.c; returns the flags that put it at /work/NAME."""
-    with open(os.path.join(ATTACKS, name + ".c"), encoding="utf-8") as f:
-        return "--file", f"/work/{name}=" + t.compile(f.read(), name, "-Wall", "-Wextra", "-Werror", "-pthread")
-
-
-def ended(t, run, status):
-    t.equal(run.status, status, run)
-    t.equal((run.result["exit_code"], run.result["signal"]), (None, None), run)
-
-
-def exited(t, run, code=0):
-    t.equal(run.status, "exited", run)
-    t.equal(run.result["exit_code"], code, run)
-
-
-def cpu_ms(run):
-    return (run.result["usage"]["cpu_user_us"] + run.result["usage"]["cpu_system_us"]) / 1000
 
 
 def read(path):

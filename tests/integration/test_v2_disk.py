@@ -7,7 +7,8 @@ import re
 import subprocess
 
 from lib import main
-from test_v2 import MIB, disk_image, ended, exited, first_class, import_image
+from lib_programs import ended, exited
+from test_v2 import MIB, disk_image, first_class, import_image
 
 
 def test_bytes(t):
