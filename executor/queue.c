@@ -7,12 +7,13 @@
  * hand-back, has news) and to cancellations. Nothing is fetched before commands is set up: version, durability,
  * groups.
  *
- * How an entry is taken (queue_fetch.c). COUNT of XREADGROUP is per stream, so a read that blocks on four streams may
- * bring four entries to a worker with one free slot. Therefore what blocks is XREAD, which takes nothing: it waits
- * for an entry later than the last that the group has delivered, as told by the script that found nothing, so no
- * news is missed between the two. Then the script takes entries, stream by stream, never more than the free slots,
- * and drops those whose id has a result already. The price is one more round trip (some 25 us on a unix socket),
- * the entry's bytes sent twice, and that every idle worker wakes up for an entry of which one gets it.
+ * How an entry is taken (queue_fetch.c). A script takes entries, stream by stream, never more than the free slots, drops
+ * those whose id has a result already and writes the state keys of the others. When it finds nothing, the worker
+ * blocks. COUNT of XREADGROUP is per stream, so a read that blocks on four streams may bring four entries: it is used
+ * while at least four slots are free, and the script that follows looks at what it brought. It wakes one idle worker
+ * of many. With fewer slots what blocks is XREAD, which takes nothing: it waits for an entry later than the
+ * last that the group has delivered, as told by the script that found nothing, so no news is missed between the two;
+ * then the first script takes it. That costs the entry's bytes twice, and wakes every worker that waits so.
  *
  * States of an entry: held (ours, its owner not told yet), out (the owner's), finishing or releasing (waits until
  * Redis has confirmed). A request that was lost on the way is sent again: every script can run twice.
@@ -364,7 +365,8 @@ bool queue_drained(const struct queue *queue)
 {
 	struct queue_stats stats;
 	queue_stats(queue, &stats);
-	bool arriving = queue->want == 0 && queue->fetching == FETCH_BUSY; /* what comes goes back */
+	bool asked = queue->fetching == FETCH_BUSY || queue->fetching == FETCH_TAKE;
+	bool arriving = queue->want == 0 && asked; /* what comes goes back */
 	return stats.undelivered == 0 && !arriving;
 }
 
@@ -381,6 +383,7 @@ void queue_free(struct queue *queue)
 	loop_timer_clear(queue->loop, &queue->outbox_retry);
 	loop_timer_clear(queue->loop, &queue->lease);
 	loop_timer_clear(queue->loop, &queue->heartbeat);
+	loop_timer_clear(queue->loop, &queue->look);
 	for (struct entry *e; (e = queue->entries);)
 		entry_leave(e);
 	free(queue->images);

@@ -67,6 +67,11 @@ struct entry *entry_new(struct queue *queue, const redisReply *packed, bool *ret
 	if (redis_reply_is_string(field) && strlen(field->str) == (size_t)field->len && job_id_valid(field->str))
 		entry->id_field = copy(field);
 	entry->last_consumer = copy(redis_reply_at(packed, 6));
+	if (entry->id_field)
+		(void)snprintf(entry->id, sizeof(entry->id), "%s", entry->id_field);
+	long long begun = redis_reply_int(redis_reply_at(packed, 7), -1);
+	entry->state_written = begun >= 0;
+	entry->cancel_due = begun == START_CANCEL;
 	*ret_too_large = !entry->json && bytes > 0;
 	*ret_malformed = !redis_reply_is_string(job) && bytes <= 0;
 	if (!entry->stream || (redis_reply_is_string(job) && !entry->json) || !job_id_valid(id->str) ||

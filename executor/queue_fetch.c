@@ -3,7 +3,8 @@
  *   own    after a reconnect: what was delivered to us in replies that never came
  *   claim  every lease/3 and when somebody handed an entry back: one entry whose lease has run out
  *   fetch  new entries, as many as are wanted
- *   wait   nothing found: XREAD until there is news, a second at most
+ *   wait   nothing found: until there is news, a second at most. With slots enough the read takes an entry of each
+ *          stream; then the next fetch looks whether they may run
  * A claimed entry that was delivered before may be what killed its last worker. It is kept until nothing else is out,
  * then runs alone.
  */
@@ -51,6 +52,13 @@ static void on_isolated(struct loop_timer *timer)
 		emit(queue->isolated);
 }
 
+/* Until SCRIPT_TAKE has looked at it. */
+static void keep_taken(struct entry *entry)
+{
+	entry->queue->taken[entry->queue->ntaken++] = entry;
+	entry_ref(entry);
+}
+
 /* An entry that Redis handed over: refuse it, bury it, keep it for later, or let the owner run it. */
 static void accept_entry(struct queue *queue, const redisReply *packed)
 {
@@ -72,10 +80,12 @@ static void accept_entry(struct queue *queue, const redisReply *packed)
 		outbox_reject(entry, REJECT_INVALID, "the stream entry has no field `job`");
 	else if (entry->pub.attempt > queue->config.max_attempts)
 		outbox_bury(entry);
-	else if (queue->want == 0 || (queue->isolated && queue->isolated != entry))
+	else if (queue->want <= queue->ntaken || (queue->isolated && queue->isolated != entry))
 		queue_release(queue, &entry->pub);
 	else if (entry->pub.attempt > 1)
 		queue->isolated = entry; /* fetch_kick() follows, and sees to it */
+	else if (queue->fetching == FETCH_TAKE && entry->id_field && queue->ntaken < ARRAY_SIZE(queue->taken))
+		keep_taken(entry);
 	else
 		emit(entry);
 }
@@ -124,9 +134,39 @@ static void keep_text(char *out, size_t cap, const redisReply *reply)
 		(void)snprintf(out, cap, "%s", reply->str);
 }
 
+/* Whether the entries that a blocking read took may run. Where that cannot be told (an error), they do: the script that
+ * starts them looks again. */
+static void looked(struct queue *queue, const redisReply *reply)
+{
+	const redisReply *answers = redis_reply_at(reply, 6);
+	size_t n = queue->ntaken;
+	queue->accepting = true;
+	queue->ntaken = 0;
+	for (size_t i = 0; i < n; i++) {
+		struct entry *entry = queue->taken[i];
+		long long answer = redis_reply_int(redis_reply_at(answers, i), -1);
+		if (queue->closing || entry->state != ENTRY_HELD) {
+			;
+		} else if (answer == START_FINISHED || answer == START_LOST) {
+			queue->stats.duplicates += answer == START_FINISHED;
+			queue->stats.lost += answer == START_LOST;
+			entry_leave(entry);
+		} else if (!reply || queue->want == 0) { /* without a reply this may be inside a call of the owner's */
+			queue_release(queue, &entry->pub);
+		} else {
+			entry->state_written = answer >= 0;
+			entry->cancel_due = answer == START_CANCEL;
+			emit(entry);
+		}
+		entry_unref(entry);
+	}
+	queue->accepting = false;
+}
+
 static void fetched(void *data, const redisReply *reply)
 {
 	struct queue *queue = data;
+	looked(queue, reply);
 	if (!settle(queue, reply, "fetch"))
 		return;
 	queue->tick = (unsigned)redis_reply_int(redis_reply_at(reply, 0), 0);
@@ -192,6 +232,60 @@ static void woken(void *data, const redisReply *reply)
 	fetch_kick(queue);
 }
 
+/* What XREADGROUP says of an entry, in the form in which the scripts hand one over. */
+static void accept_read(struct queue *queue, redisReply *stream, const redisReply *read)
+{
+	const redisReply *fields = redis_reply_at(read, 1);
+	redisReply nothing = {.type = REDIS_REPLY_NIL}, bytes = {.type = REDIS_REPLY_INTEGER},
+		   deliveries = {.type = REDIS_REPLY_INTEGER, .integer = 1};
+	redisReply *parts[] = {stream, &nothing, &nothing, &nothing, &bytes, &deliveries},
+		   packed = {.type = REDIS_REPLY_ARRAY, .elements = ARRAY_SIZE(parts), .element = parts};
+	if (!redis_reply_at(read, 0) || !fields)
+		return;
+	parts[1] = read->element[0];
+	for (size_t i = fields->elements & ~(size_t)1; i >= 2; i -= 2) { /* the first of a name counts */
+		const char *name = redis_reply_text(fields->element[i - 2]);
+		if (strcmp(name, "id") == 0)
+			parts[2] = fields->element[i - 1];
+		else if (strcmp(name, "job") == 0)
+			parts[3] = fields->element[i - 1];
+	}
+	bytes.integer = redis_reply_is_string(parts[3]) ? (long long)parts[3]->len : 0;
+	if (bytes.integer > JOB_JSON_MAX)
+		parts[3] = &nothing;
+	accept_entry(queue, &packed);
+}
+
+static void send_fetch(struct queue *queue);
+
+static void read_came(void *data, const redisReply *reply)
+{
+	struct queue *queue = data;
+	enum redis_error kind = redis_reply_error(reply);
+	queue->dry = false;
+	if (!queue->closing && reply && kind == REDIS_ERROR_NOGROUP) { /* the script makes it again */
+		queue->fetching = FETCH_IDLE;
+		queue->unblock_sent = false;
+		fetch_kick(queue);
+		return;
+	}
+	if (!queue->closing && reply && kind == REDIS_ERROR_NONE) {
+		queue->accepting = true; /* while `fetching` still says how they came */
+		for (size_t i = 0; redis_reply_at(reply, i); i++) {
+			const redisReply *one = redis_reply_at(reply, i), *list = redis_reply_at(one, 1);
+			for (size_t k = 0; redis_reply_at(list, k); k++)
+				accept_read(queue, one->element[0], redis_reply_at(list, k));
+		}
+		queue->accepting = false;
+	}
+	if (!settle(queue, reply, "wait for jobs"))
+		return;
+	if (queue->ntaken)
+		send_fetch(queue); /* whatever else is due: they are ours */
+	else
+		fetch_kick(queue);
+}
+
 /* ---- requests ---- */
 
 static void request(struct queue *queue, enum fetch_state state, redis_reply_fn fn, const struct redis_args *args)
@@ -210,21 +304,39 @@ static void ids_keys(struct queue *queue, char result[QUEUE_KEY_MAX], char cance
 	queue_key(queue, cancelled, "cancelled:", "");
 }
 
+/* As the scripts count; a blocking read knows no others. */
+static unsigned stream_index(const struct queue *queue, const char *stream)
+{
+	for (unsigned i = 0; i < QUEUE_STREAMS; i++)
+		if (strcmp(queue->stream[i], stream) == 0)
+			return i + 1;
+	return 1;
+}
+
 static void send_fetch(struct queue *queue)
 {
 	_cleanup_args_ struct redis_args args = {0};
-	char result[QUEUE_KEY_MAX], cancelled[QUEUE_KEY_MAX];
+	char result[QUEUE_KEY_MAX], cancelled[QUEUE_KEY_MAX], state[QUEUE_KEY_MAX];
 	ids_keys(queue, result, cancelled);
+	queue_key(queue, state, "state:", "");
 	queue->news = false;
 	queue_script(queue, SCRIPT_FETCH, &args);
 	redis_args_str(&args, queue->consumer);
-	redis_args_u64(&args, queue->want);
+	redis_args_u64(&args, queue->want - MIN(queue->want, queue->ntaken));
 	redis_args_u64(&args, queue->tick);
 	for (size_t i = 0; i < ARRAY_SIZE(queue->cursor); i++)
 		redis_args_str(&args, queue->cursor[i]);
 	redis_args_u64(&args, JOB_JSON_MAX);
 	redis_args_str(&args, result);
 	redis_args_str(&args, cancelled);
+	redis_args_str(&args, state);
+	redis_args_str(&args, queue->name);
+	redis_args_u64(&args, queue->config.lease_ms * 2);
+	for (size_t i = 0; i < queue->ntaken; i++) {
+		redis_args_u64(&args, stream_index(queue, queue->taken[i]->stream));
+		redis_args_str(&args, queue->taken[i]->entry_id);
+		redis_args_str(&args, queue->taken[i]->id);
+	}
 	request(queue, FETCH_BUSY, fetched, &args);
 }
 
@@ -259,8 +371,13 @@ static void send_own(struct queue *queue)
 
 static void send_wait(struct queue *queue)
 {
+	static const char *const look[] = {"XREAD"}, *const take[] = {"XREADGROUP", "GROUP", "petri"};
 	_cleanup_args_ struct redis_args args = {0};
-	redis_args_str(&args, "XREAD");
+	bool takes = queue->want >= QUEUE_STREAMS;
+	for (size_t i = 0; i < (takes ? ARRAY_SIZE(take) : ARRAY_SIZE(look)); i++)
+		redis_args_str(&args, takes ? take[i] : look[i]);
+	if (takes)
+		redis_args_str(&args, queue->consumer);
 	redis_args_str(&args, "COUNT");
 	redis_args_str(&args, "1");
 	redis_args_str(&args, "BLOCK");
@@ -269,9 +386,11 @@ static void send_wait(struct queue *queue)
 	for (size_t i = 0; i < QUEUE_STREAMS; i++)
 		redis_args_str(&args, queue->stream[i]);
 	for (size_t i = 0; i < QUEUE_STREAMS; i++)
-		redis_args_str(&args, queue->last_id[i]);
-	request(queue, FETCH_WAIT, woken, &args);
+		redis_args_str(&args, takes ? ">" : queue->last_id[i]);
+	request(queue, takes ? FETCH_TAKE : FETCH_WAIT, takes ? read_came : woken, &args);
 }
+
+static void end_wait(struct queue *queue);
 
 static void unblocked(void *data, const redisReply *reply)
 {
@@ -280,10 +399,13 @@ static void unblocked(void *data, const redisReply *reply)
 	if (redis_reply_int(reply, 1) != 0 || queue->closing || !queue->unblock_sent || queue->unblock_tries >= 100)
 		return;
 	queue->unblock_sent = false;
-	fetch_kick(queue);
+	if (queue->stopped && queue->fetching == FETCH_TAKE)
+		end_wait(queue);
+	else
+		fetch_kick(queue);
 }
 
-/* A wait takes nothing, so it needs to end only when something else is due; replies to it come as usual. */
+/* A wait ends early when something else is due, or the end; replies to it come as usual. */
 static void end_wait(struct queue *queue)
 {
 	if (queue->unblock_sent || !queue->fetch_client)
@@ -304,7 +426,7 @@ void fetch_kick(struct queue *queue)
 		loop_timer_set(queue->loop, &queue->isolated_due, 0);
 	if (!may_fetch(queue) || queue->fetching == FETCH_BUSY)
 		return;
-	if (queue->fetching == FETCH_WAIT) {
+	if (queue->fetching == FETCH_WAIT || queue->fetching == FETCH_TAKE) {
 		if (queue->own_due || queue->claim_due || queue->news)
 			end_wait(queue);
 		return;
@@ -335,6 +457,8 @@ void queue_stop(struct queue *queue)
 {
 	queue->stopped = true;
 	queue->want = 0;
+	if (queue->fetching == FETCH_TAKE)
+		end_wait(queue);
 	if (queue->isolated && queue->isolated->state == ENTRY_HELD)
 		queue_release(queue, &queue->isolated->pub);
 }
@@ -359,6 +483,8 @@ void fetch_link_up(struct queue *queue)
 
 void fetch_link_down(struct queue *queue)
 {
+	if (queue->ntaken)
+		looked(queue, NULL);
 	queue->fetching = FETCH_IDLE;
 	queue->fetch_client = 0;
 	queue->unblock_sent = false;

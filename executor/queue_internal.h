@@ -27,7 +27,8 @@ struct entry {
 	bool sent;     /* FINISHING, RELEASING: a request is under way */
 	bool failed;   /* … and one has failed */
 	bool started, start_sent, state_written, cancel_told;
-	bool emitted; /* the owner has seen it */
+	bool cancel_due; /* somebody had asked for it before it was ours */
+	bool emitted;	 /* the owner has seen it */
 	char *stream;
 	char *json, *id_field, entry_id[64];
 	char *last_consumer;
@@ -43,6 +44,7 @@ enum fetch_state {
 	FETCH_IDLE,
 	FETCH_BUSY, /* a script that may take entries is under way */
 	FETCH_WAIT, /* blocked until there is news */
+	FETCH_TAKE, /* blocked until there is an entry, which is then ours */
 };
 
 struct queue {
@@ -79,6 +81,8 @@ struct queue {
 	unsigned unblock_tries;
 	long long fetch_client; /* its CLIENT ID, for CLIENT UNBLOCK; 0 unknown */
 	unsigned tick;
+	struct entry *taken[QUEUE_STREAMS]; /* by a blocking read: nobody has looked yet whether they may run */
+	size_t ntaken;
 	char cursor[3][JOB_ID_MAX + 2], last_id[QUEUE_STREAMS][64];
 	struct loop_timer fetch_retry;
 	unsigned fetch_backoff_ms;
@@ -88,7 +92,7 @@ struct queue {
 	unsigned outbox_backoff_ms;
 
 	/* lease, heartbeat */
-	struct loop_timer lease, heartbeat;
+	struct loop_timer lease, heartbeat, look;
 	unsigned ticks;
 	unsigned running;
 	uint64_t done;
@@ -143,6 +147,8 @@ void lease_init(struct queue *queue);
 /* lease_renew_now - at once: after the commands connection came back. */
 void lease_renew_now(struct queue *queue);
 void lease_start(struct entry *entry);
+/* lease_look_soon - renew, and so look for cancellations, in a moment. */
+void lease_look_soon(struct queue *queue);
 
 /* queue_channel.c */
 void channel_subscribe(struct queue *queue);

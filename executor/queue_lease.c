@@ -17,6 +17,7 @@
 #define RENEW_BATCH 64
 #define HEARTBEAT_US 5000000u
 #define HEARTBEAT_TTL_MS 15000
+#define LOOK_US 10000u
 #define TIDY_TICKS 6
 #define TIDY_IDLE_MS 3600000
 
@@ -84,6 +85,8 @@ void queue_started(struct queue *queue, struct queue_entry *pub, const char *id,
 	entry->started = true;
 	wall_limit_ms = MIN(wall_limit_ms, UINT64_MAX / 4000);
 	entry->renew_until_us = now_us() + wall_limit_ms * 1000 + RENEW_EXTRA_US;
+	if (entry->cancel_due)
+		lease_look_soon(queue); /* the owner is inside a call of its own */
 	lease_start(entry);
 }
 
@@ -161,6 +164,19 @@ void lease_renew_now(struct queue *queue)
 		batch->last = !e;
 		send_batch(queue, batch);
 	} while (e);
+}
+
+static void on_look(struct loop_timer *timer)
+{
+	struct queue *queue = timer->data;
+	if (queue->ready)
+		lease_renew_now(queue);
+}
+
+void lease_look_soon(struct queue *queue)
+{
+	if (!queue->look.heap_index)
+		loop_timer_set(queue->loop, &queue->look, now_us() + LOOK_US);
 }
 
 static void send_tidy(struct queue *queue)
@@ -251,6 +267,7 @@ void lease_init(struct queue *queue)
 	uint64_t now = now_us();
 	queue->lease = (struct loop_timer){.fn = on_lease, .data = queue};
 	queue->heartbeat = (struct loop_timer){.fn = on_heartbeat, .data = queue};
+	queue->look = (struct loop_timer){.fn = on_look, .data = queue};
 	loop_timer_set(queue->loop, &queue->lease, now + queue->config.lease_ms * 1000 / 3);
 	loop_timer_set(queue->loop, &queue->heartbeat, now + HEARTBEAT_US / 50);
 }

@@ -5,15 +5,39 @@
  * wrong type made by somebody else stops only itself.
  *
  * An entry is handed over as {stream, entry id, `id` field|nil, `job` field|nil, bytes of job, deliveries,
- * last consumer|nil}. A job over the size limit is not handed over, only its size.
+ * last consumer|nil, begun|nil}. A job over the size limit is not handed over, only its size. `begun` is there when the
+ * state key was written already: START_OK or START_CANCEL.
  */
 #include "executor/redis_script.h"
 
 #include "base/cleanup.h"
 
-#define LUA_COMMON \
+/* settled: has its id a result already? Then it is acknowledged here and never runs. begin: write the state key, tell
+ * START_OK or START_CANCEL; what fails there is done again when the job runs. */
+#define LUA_BEGIN \
 	"local function bad(r) return type(r) == 'table' and r.err end\n" \
 	"local function name_ok(s) return s and #s >= 1 and #s <= 128 and string.find(s, '^[%w._-]+$') end\n" \
+	"local function settled(key, entry, id, result, cancelled)\n" \
+	"  if not name_ok(id) then return false end\n" \
+	"  if redis.call('EXISTS', result .. id) == 0 and redis.pcall('GET', cancelled .. id) ~= 'done' then\n" \
+	"    return false\n" \
+	"  end\n" \
+	"  redis.call('XACK', key, 'petri', entry)\n" \
+	"  redis.call('XDEL', key, entry)\n" \
+	"  return true\n" \
+	"end\n" \
+	"local function begin(state, cancelled, id, worker, entry, attempt, ttl)\n" \
+	"  if not name_ok(id) then return false end\n" \
+	"  redis.pcall('DEL', state .. id)\n" \
+	"  if bad(redis.pcall('HSET', state .. id, 'worker', worker, 'entry', entry, 'attempt', attempt)) then\n" \
+	"    return false\n" \
+	"  end\n" \
+	"  redis.pcall('PEXPIRE', state .. id, ttl)\n" \
+	"  return redis.pcall('GET', cancelled .. id) == 'requested' and 1 or 0\n" \
+	"end\n"
+
+#define LUA_COMMON \
+	LUA_BEGIN \
 	"local function field(fields, name)\n" \
 	"  for i = 1, #fields, 2 do if fields[i] == name then return fields[i + 1] end end\n" \
 	"  return false\n" \
@@ -32,20 +56,10 @@
 	"  end\n" \
 	"  return list\n" \
 	"end\n" \
-	"local function pack(key, e, max, count, from)\n" \
+	"local function pack(key, e, max, count, from, begun)\n" \
 	"  local job = field(e[2], 'job')\n" \
 	"  local size = job and #job or 0\n" \
-	"  return {key, e[1], field(e[2], 'id'), size <= max and job, size, count, from or false}\n" \
-	"end\n" /* Has its id a result already? Then it is acknowledged here and never runs. */ \
-	"local function settled(key, e, result, cancelled)\n" \
-	"  local id = field(e[2], 'id')\n" \
-	"  if not name_ok(id) then return false end\n" \
-	"  if redis.call('EXISTS', result .. id) == 0 and redis.pcall('GET', cancelled .. id) ~= 'done' then\n" \
-	"    return false\n" \
-	"  end\n" \
-	"  redis.call('XACK', key, 'petri', e[1])\n" \
-	"  redis.call('XDEL', key, e[1])\n" \
-	"  return true\n" \
+	"  return {key, e[1], field(e[2], 'id'), size <= max and job, size, count, from or false, begun}\n" \
 	"end\n"
 
 const char *const redis_script_text[SCRIPT_MAX] = {
@@ -59,7 +73,8 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 	"return 1\n",
 
 	/* Weighted 8:4:1 by priority; within one, round-robin over the base stream (''), the worker's own ('/') and
-	 * the tenants, by name, beginning after the one that was served last. */
+	 * the tenants, by name, beginning after the one that was served last. First come the entries that a blocking read
+	 * took: whether they may run. */
 	[SCRIPT_FETCH] = LUA_COMMON
 	"local consumer, want, tick, max = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[7])\n"
 	"local cursor = {ARGV[4], ARGV[5], ARGV[6]}\n"
@@ -68,7 +83,15 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 	"for _, t in ipairs(tenants()) do\n"
 	"  for p = 1, 3 do local l = lists[p]; l[#l + 1] = {t, KEYS[p] .. ':t:' .. t} end\n"
 	"end\n"
-	"local dups, trouble, out, bytes = 0, false, {}, 0\n"
+	"local dups, trouble, out, bytes, taken = 0, false, {}, 0, {}\n"
+	"for i = 13, #ARGV, 3 do\n"
+	"  local key, entry, id, begun = KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 2], nil\n"
+	"  local p = redis.pcall('XPENDING', key, 'petri', entry, entry, 1, consumer)\n"
+	"  if bad(p) or #p == 0 then begun = 3\n"
+	"  elseif settled(key, entry, id, ARGV[8], ARGV[9]) then begun = 2\n"
+	"  else begun = begin(ARGV[10], ARGV[9], id, ARGV[11], entry, 1, ARGV[12]) end\n"
+	"  taken[#taken + 1] = begun\n"
+	"end\n"
 	"local function read(s)\n"
 	"  local base = s[1] == '' or s[1] == '/'\n"
 	"  for attempt = 1, 2 do\n"
@@ -85,7 +108,7 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 	"local function fresh(s)\n"
 	"  while dups < 1000 do\n"
 	"    local e = read(s)\n"
-	"    if not e or not settled(s[2], e, ARGV[8], ARGV[9]) then return e end\n"
+	"    if not e or not settled(s[2], e[1], field(e[2], 'id'), ARGV[8], ARGV[9]) then return e end\n"
 	"    dups = dups + 1\n"
 	"  end\n"
 	"end\n"
@@ -98,7 +121,8 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 	"    local e = fresh(s)\n"
 	"    if e then\n"
 	"      cursor[p] = s[1]\n"
-	"      return pack(s[2], e, max, 1)\n"
+	"      local id = field(e[2], 'id')\n"
+	"      return pack(s[2], e, max, 1, nil, begin(ARGV[10], ARGV[9], id, ARGV[11], e[1], 1, ARGV[12]))\n"
 	"    end\n"
 	"    table.remove(l, i)\n"
 	"  end\n"
@@ -108,9 +132,9 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 	"  if not e then break end\n"
 	"  tick, bytes, out[#out + 1] = tick + 1, bytes + e[5], e\n"
 	"end\n"
-	/* Where to wait: everything up to here was delivered, so anything later is news. */
+	/* Where to wait with few slots: everything up to here was delivered, so anything later is news. */
 	"local last = {}\n"
-	"if #out == 0 then\n"
+	"if #out == 0 and want < 4 then\n"
 	"  for i = 1, 4 do\n"
 	"    last[i] = '0-0'\n"
 	"    local groups = redis.pcall('XINFO', 'GROUPS', KEYS[i])\n"
@@ -121,7 +145,7 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 	"    end\n"
 	"  end\n"
 	"end\n"
-	"return {tick % 13, cursor, dups, out, last, trouble}\n",
+	"return {tick % 13, cursor, dups, out, last, trouble, taken}\n",
 
 	/* XPENDING with IDLE and XCLAIM do what XAUTOCLAIM does, and tell the deliveries and the last consumer too. */
 	[SCRIPT_CLAIM] = LUA_COMMON
@@ -133,7 +157,7 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 	"    local r = redis.call('XCLAIM', key, 'petri', ARGV[1], ARGV[2], p[1][1])\n"
 	"    local e = r[1]\n"
 	"    if not e then deleted = deleted + 1\n"
-	"    elseif settled(key, e, ARGV[4], ARGV[5]) then dups = dups + 1\n"
+	"    elseif settled(key, e[1], field(e[2], 'id'), ARGV[4], ARGV[5]) then dups = dups + 1\n"
 	"    else return {pack(key, e, tonumber(ARGV[3]), p[1][4] + 1, p[1][2]), dups, deleted} end\n"
 	"  end\n"
 	"end\n"

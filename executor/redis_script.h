@@ -5,8 +5,10 @@
 
 enum redis_script {
 	/* KEYS of the first four: high, normal, low, worker's stream, tenants */
-	SCRIPT_SETUP,	/* make the groups */
-	SCRIPT_FETCH,	/* consumer want tick cursor*3 max_bytes result_ cancelled_ -> tick cursors dups entries last error */
+	SCRIPT_SETUP, /* make the groups */
+	/* consumer want tick cursor*3 max_bytes result_ cancelled_ state_ worker ttl_ms (stream's index, entry, id)...
+	 * -> tick cursors dups entries last error START_*... */
+	SCRIPT_FETCH,
 	SCRIPT_CLAIM,	/* consumer lease_ms max_bytes result_ cancelled_ -> entry|nil dups deleted */
 	SCRIPT_OWN,	/* consumer want max_bytes (key id)... -> entries */
 	SCRIPT_TIDY,	/* idle_ms: forget idle consumers and empty tenants */
