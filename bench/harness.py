@@ -103,13 +103,7 @@ class Harness:
 
     def measure(self, verb, *options, timeout=180, around=()):
         """petri-bench VERB --json OPTIONS as an object."""
-        return self.measured([*around, self.bench, verb, "--json", *map(str, options)], timeout)
-
-    def runtime(self, *options, timeout=180):
-        """petri-bench-runtime --json OPTIONS as an object."""
-        return self.measured([self.bench + "-runtime", "--json", *map(str, options)], timeout)
-
-    def measured(self, argv, timeout):
+        argv = [*around, self.bench, verb, "--json", *map(str, options)]
         out = self.run(argv, timeout)
         try:
             return json.loads(out)

@@ -12,10 +12,10 @@ PYTHON = "/usr/bin/python3"
 
 # How long each thing is measured: runs or seconds, whichever ends first.
 FULL = {"pool": (2000, 8), "program": (400, 3), "command": (500, 4), "program_peer": (200, 1.5), "redis": (1000, 6), "growth": (300, 2),
-        "limits": (200, 10), "rate": 0.8, "pool_rate": 2, "slots": (1, 4, 16, 64, 256, 512, 1024), "layers": (1, 2, 4, 8, 16, 32),
+        "limits": (200, 10), "runtime": (150, 6), "rate": 0.8, "pool_rate": 2, "slots": (1, 4, 16, 64, 256, 512, 1024), "layers": (1, 2, 4, 8, 16, 32),
         "files": (10, 100, 1000, 10000, 100000), "queue": (1, 10, 100, 1000, 10000), "cgroups": (0, 10, 100, 1000)}
 QUICK = {"pool": (300, 2), "program": (30, 0.7), "command": (100, 0.7), "program_peer": (30, 0.4), "redis": (150, 1), "growth": (60, 0.5),
-         "limits": (8, 1), "rate": 0.2, "pool_rate": 0.4, "slots": (1, 16, 128), "layers": (1, 32), "files": (10, 3000),
+         "limits": (8, 1), "runtime": (30, 1), "rate": 0.2, "pool_rate": 0.4, "slots": (1, 16, 128), "layers": (1, 32), "files": (10, 3000),
          "queue": (1, 100, 1000), "cgroups": (0, 200)}
 SLOTS = 64
 
@@ -229,7 +229,7 @@ class Measurement:
     def runtime(self):
         self.harness.say("runtime: python3 that waits")
         try:
-            self.results["runtime"] = self.harness.runtime("--runs", 40 if self.quick else 150)
+            self.results["runtime"] = self.harness.measure("runtime", *self.bounds("runtime"))
         except NotMeasured as e:
             self.results["runtime"] = {"error": str(e)}
             self.harness.say(f"  not measured: {e}")

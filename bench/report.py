@@ -139,6 +139,19 @@ def steps(results):
     return ["<h2>Steps of a job</h2>", "<p>Where the time goes, one job at a time. Steps overlap: some are parts of others.</p>", *parts] if parts else []
 
 
+def runtime(results):
+    found = results.get("runtime", {})
+    if "latency" not in found:
+        return ["<h2>A warm runtime</h2>", f'<p class="soft">Not measured: {escape(found["error"])}</p>'] if "error" in found else []
+    rows = (("python3 -c pass by posix_spawn", "native", 1.0), ("python3 main.py, warm", "latency", found["ratio_p50"]),
+            ("python3 main.py, cold", "cold", found["cold_ratio_p50"]))
+    body = [[title, *(duration(found[key][k]) for k in ("p50_us", "p90_us", "p99_us", "p99_9_us")), f"{ratio:.2f}", found[key]["n"]]
+            for title, key, ratio in rows]
+    return ["<h2>A warm runtime</h2>", "<p>A program that says hello, given to a python3 that waits in the slot, and the same started there; "
+            f"{found['idle_slot_kib']:.0f} KiB are charged to a slot in which one waits.</p>",
+            html_table(["", "p50", "p90", "p99", "p99.9", "ratio", "runs"], body)]
+
+
 def limits(results):
     cases = [c for c in results["limits"].get("cases", []) if c["over"]]
     body = [[c["name"], c["over"]["n"], *(duration(c["over"][k]) for k in ("p50_us", "p99_us", "max_us")), duration(c["goal_us"]), c["early"], c["wrong"]]
@@ -176,7 +189,7 @@ def host(results):
 
 
 def html(results):
-    body = "\n".join(part for section in (latency, rates, programs, growth, steps, limits, goals, executors, host) for part in section(results))
+    body = "\n".join(part for section in (latency, rates, programs, runtime, growth, steps, limits, goals, executors, host) for part in section(results))
     quick = " A quick run: few samples, only a glance." if results["quick"] else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
