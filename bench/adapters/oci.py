@@ -66,6 +66,12 @@ def config(rootfs, program, policy):
                           "cpu": {"quota": 100000, "period": 100000}}}}
 
 
+def shown(whole):
+    """What the report shows of it: without the policy's rules, which policies/ has."""
+    linux = dict(whole["linux"], seccomp=dict(whole["linux"]["seccomp"], syscalls="policies/judge.json"))
+    return dict(whole, linux=linux)
+
+
 def run(argv):
     return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
 
@@ -90,13 +96,15 @@ def around(name):
 def start(name, options, directory, rootfs, program):
     bundle, state = os.path.join(directory, "bundle"), os.path.join(directory, "state")
     os.mkdir(bundle)
+    whole = config(rootfs, program, os.environ["PETRI_BENCH_POLICY"])
     with open(os.path.join(bundle, "config.json"), "w", encoding="utf-8") as f:
-        json.dump(config(rootfs, program, os.environ["PETRI_BENCH_POLICY"]), f)
+        json.dump(whole, f)
     print(json.dumps({
         "argv": [name, "--root", state, *options, "run", "--bundle", bundle, "{id}"], "complete": True, "around": around(name),
         "title": " ".join(run([name, "--version"]).stdout.split()[:3]).replace(" version", ""),
         "covers": "all namespaces with a user namespace, read-only root, tmpfs /work and /tmp, petri's seccomp policy, no capabilities, "
                   "cgroup limits for memory, pids and CPU, rlimits",
+        "config": shown(whole),
         "lacks": "CPU-time and wall-clock limits, disk quota, output cap, usage report"}))
 
 
