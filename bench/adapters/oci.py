@@ -50,7 +50,7 @@ def config(rootfs, program, policy):
             "env": ["PATH=/usr/bin:/bin", "HOME=/work"], "noNewPrivileges": True,
             "capabilities": {kind: [] for kind in ("bounding", "effective", "inheritable", "permitted", "ambient")},
             "rlimits": [{"type": f"RLIMIT_{name}", "hard": value, "soft": value} for name, value in
-                        (("NOFILE", 256), ("STACK", 64 * MIB), ("CORE", 1), ("MEMLOCK", 65536))]},
+                        (("CPU", 2), ("NOFILE", 256), ("STACK", 64 * MIB), ("CORE", 1), ("MEMLOCK", 65536))]},
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
             tmpfs("/dev", "mode=755", "size=65536k"),
@@ -103,9 +103,9 @@ def start(name, options, directory, rootfs, program):
         "argv": [name, "--root", state, *options, "run", "--bundle", bundle, "{id}"], "complete": True, "around": around(name),
         "title": " ".join(run([name, "--version"]).stdout.split()[:3]).replace(" version", ""),
         "covers": "all namespaces with a user namespace, read-only root, tmpfs /work and /tmp, petri's seccomp policy, no capabilities, "
-                  "cgroup limits for memory, pids and CPU, rlimits",
+                  "cgroup limits for memory, pids and CPU, rlimits (CPU time of each process)",
         "config": shown(whole),
-        "lacks": "CPU-time and wall-clock limits, disk quota, output cap, usage report"}))
+        "lacks": "a CPU-time limit of the whole job, wall-clock limit, disk quota, output cap, usage report"}))
 
 
 def stop(name, directory):
