@@ -56,7 +56,7 @@ def figures_table(title, good):
         d = f["latency"]
         native = table.best(f, "native_per_s")
         body.append([e["title"], *(duration(d[k]) for k in ("p50_us", "p90_us", "p99_us", "p99_9_us")), f"{ratio:.2f}", d["n"],
-                     duration(f["cpu_us"]), f"{table.best(f):.0f}" if native else "", f"{table.best(f) / native:.2f}" if native else ""])
+                     duration(f["cpu_us"]) if f["cpu_us"] else "", f"{table.best(f):.0f}" if native else "", f"{table.best(f) / native:.2f}" if native else ""])
     return html_table([title, "p50", "p90", "p99", "p99.9", "ratio", "runs", "CPU", "runs/s", "ratio"], body)
 
 
