@@ -57,11 +57,11 @@ static void on_one_done(struct engine_job *ej)
 		loop_timer_set(b->driver.loop, &b->next, now_us() + SETTLE_US);
 }
 
-static bool spawn_into(struct pool_bench *b, enum pool_program program, struct samples *samples, double *cpu_us)
+static bool spawn_into(struct pool_bench *b, enum subject_program program, struct samples *samples, double *cpu_us)
 {
 	struct spawn_cost cost;
 	if (yardstick_once(&b->yardstick, program, &cost) < 0) {
-		driver_fail(&b->driver, "posix_spawn of %s failed", b->programs[program].argv[0]);
+		driver_fail(&b->driver, "posix_spawn of %s failed", b->subject.programs[program].argv[0]);
 		return false;
 	}
 	samples_add(samples, cost.ns);
@@ -88,11 +88,11 @@ static void on_next(struct loop_timer *timer)
 		return;
 	}
 	/* One of each in turn: whatever else the machine does, it does to all. */
-	if (!spawn_into(b, POOL_FLOOR, &b->floor_ns, &b->floor_cpu_us))
+	if (!spawn_into(b, SUBJECT_FLOOR, &b->floor_ns, &b->floor_cpu_us))
 		return;
-	if (!b->is_floor && !spawn_into(b, POOL_NATIVE, &b->native_ns, &b->native_cpu_us))
+	if (!b->subject.is_floor && !spawn_into(b, SUBJECT_NATIVE, &b->native_ns, &b->native_cpu_us))
 		return;
-	driver_job(&b->driver, &b->ej, b->argv);
+	driver_job(&b->driver, &b->ej, b->subject.argv);
 	b->ej.user = b;
 	b->ej.ended = on_one_ended;
 	b->ej.done = on_one_done;
@@ -110,9 +110,9 @@ static void on_ready(struct driver *d)
 	struct pool_bench *b = d->user;
 	struct spawn_cost ignored;
 	for (int i = 0; i < WARM_SPAWNS; i++)
-		(void)yardstick_once(&b->yardstick, POOL_FLOOR, &ignored); /* caches */
-	if (!b->is_floor)
-		(void)yardstick_once(&b->yardstick, POOL_NATIVE, &ignored);
+		(void)yardstick_once(&b->yardstick, SUBJECT_FLOOR, &ignored); /* caches */
+	if (!b->subject.is_floor)
+		(void)yardstick_once(&b->yardstick, SUBJECT_NATIVE, &ignored);
 	b->deadline_us = deadline(b);
 	b->cpu_begin_us = driver_cpu_us(b->yardstick.pid);
 	b->next = (struct loop_timer){.fn = on_next, .data = b};
@@ -134,28 +134,6 @@ static void print_short(struct driver *d)
 	pool_print_short(d->user);
 }
 
-static int choose_programs(struct pool_bench *b, struct err *err)
-{
-	static char *true_in_image[] = {(char *)"/true", NULL};
-	b->true_argv[0] = b->workspace.floor;
-	b->programs[POOL_FLOOR] = b->programs[POOL_NATIVE] = (struct program){.argv = b->true_argv};
-	b->is_floor = !b->options.argv;
-	b->argv = b->is_floor ? true_in_image : b->options.argv;
-	if (b->is_floor)
-		return 0;
-	size_t n = 0;
-	while (b->argv[n])
-		n++;
-	b->native_argv = calloc(n + 1, sizeof(char *));
-	if (!b->native_argv)
-		return err_set(err, ENOMEM, "copy a command line");
-	memcpy(b->native_argv, b->argv, n * sizeof(char *));
-	if (b->options.native)
-		b->native_argv[0] = (char *)b->options.native;
-	b->programs[POOL_NATIVE] = (struct program){.argv = b->native_argv, .foreign = true, .log_fd = STDERR_FILENO}; /* it may print */
-	return 0;
-}
-
 static int run(struct pool_bench *b)
 {
 	struct err err = ERR_INIT;
@@ -169,9 +147,9 @@ static int run(struct pool_bench *b)
 	if (r == 0)
 		r = workspace_image(&b->workspace, &b->options, &err);
 	if (r == 0)
-		r = choose_programs(b, &err);
+		r = subject_choose(&b->subject, &b->workspace, &b->options, &err);
 	if (r == 0)
-		r = yardstick_start(&b->yardstick, b->programs, ARRAY_SIZE(b->programs), &err);
+		r = yardstick_start(&b->yardstick, b->subject.programs, SUBJECT_PROGRAMS, &err);
 	if (r < 0)
 		log_error("%s", err_msg(&err));
 	else
@@ -194,7 +172,7 @@ int bench_pool(int argc, char **argv)
 int bench_combined(int argc, char **argv)
 {
 	static struct pool_bench b = {.options = {.verb = "", .runs = 2000, .slots = 64, .inflight = {4}, .ninflight = 1}};
-	int r = options_parse(&b.options, OPT_RUNS | OPT_SLOTS | OPT_INFLIGHT | OPT_JSON, argc, argv);
+	int r = options_parse(&b.options, OPT_RUNS | OPT_SLOTS | OPT_INFLIGHT | OPT_JSON | OPT_TRACE, argc, argv);
 	if (r != 0)
 		return MAX(r, 0);
 	b.options.ninflight = MIN(b.options.ninflight, (size_t)1);

@@ -1,7 +1,7 @@
 /*
  * petri-bench redis: from XADD until the result can be read (BLPOP answers), one at a time, in turn with posix_spawn of the static
- * true and with PING, so that the queue's share can be told; then jobs a second. CPU is the worker's, with all below it, and the
- * redis-server's; this client's is not in it.
+ * true (and of the program, when it is another) and with PING, so that the queue's share can be told; then jobs a second. CPU is the
+ * worker's, with all below it, and the redis-server's; this client's is not in it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 #include "bench/commands.h"
 #include "bench/cpu.h"
 #include "bench/redis_scene.h"
-#include "bench/spawn.h"
+#include "bench/subject.h"
 #include "bench/trace.h"
 
 #define SETTLE_MS 3 /* for the slot to be made ready again */
@@ -32,9 +32,9 @@ struct redis_bench {
 	struct options options;
 	struct workspace workspace;
 	struct redis_scene scene;
-	struct program floor;
-	char *floor_argv[2];
-	struct samples floor_ns, ping_ns, latency;
+	struct subject subject;
+	struct samples floor_ns, native_ns, ping_ns, latency;
+	double floor_cpu_us, native_cpu_us, cpu_us; /* of one */
 	struct trace trace;
 	struct redis_rate rates[BENCH_INFLIGHT_MAX];
 	size_t nrates;
@@ -51,16 +51,25 @@ static uint64_t service_cpu_us(const struct redis_bench *b)
 }
 
 /* ---- one at a time ---- */
+static int spawn_into(struct redis_bench *b, enum subject_program program, struct samples *samples, double *cpu_us, struct err *err)
+{
+	struct spawn_cost cost;
+	if (spawn_once(&b->subject.programs[program], &cost) < 0)
+		return err_say(err, EIO, "posix_spawn of %s failed", b->subject.programs[program].argv[0]);
+	samples_add(samples, cost.ns);
+	*cpu_us += (double)cost.cpu_us;
+	return 0;
+}
+
 static int one(struct redis_bench *b, struct err *err)
 {
 	char id[32];
-	struct spawn_cost cost;
 	(void)snprintf(id, sizeof(id), "b-%u", b->serial++);
-	if (spawn_once(&b->floor, &cost) < 0)
-		return err_say(err, EIO, "posix_spawn failed");
-	samples_add(&b->floor_ns, cost.ns);
+	int r = spawn_into(b, SUBJECT_FLOOR, &b->floor_ns, &b->floor_cpu_us, err);
+	if (r == 0 && !b->subject.is_floor)
+		r = spawn_into(b, SUBJECT_NATIVE, &b->native_ns, &b->native_cpu_us, err);
 	uint64_t t0 = now_ns();
-	int r = scene_ping(&b->scene, err);
+	r = r < 0 ? r : scene_ping(&b->scene, err);
 	samples_add(&b->ping_ns, now_ns() - t0);
 	t0 = now_ns();
 	r = r < 0 ? r : scene_add(&b->scene, id, err);
@@ -82,9 +91,14 @@ static int one(struct redis_bench *b, struct err *err)
 static int measure_latency(struct redis_bench *b, struct err *err)
 {
 	uint64_t until = b->options.seconds > 0 ? now_us() + (uint64_t)(b->options.seconds * 1e6) : UINT64_MAX;
+	uint64_t cpu = service_cpu_us(b);
+	unsigned done = 0;
 	int r = 0;
-	for (unsigned i = 0; r == 0 && i < b->options.runs && now_us() < until; i++)
+	for (; r == 0 && done < b->options.runs && now_us() < until; done++)
 		r = bench_interrupted ? err_say(err, EINTR, "interrupted") : one(b, err);
+	b->cpu_us = (double)(service_cpu_us(b) - cpu) / MAX(done, 1u);
+	b->floor_cpu_us /= MAX(done, 1u);
+	b->native_cpu_us /= MAX(done, 1u);
 	return r;
 }
 
@@ -136,8 +150,8 @@ static int measure_rate(struct redis_bench *b, unsigned inflight, struct err *er
 	struct redis_rate *rate = &b->rates[b->nrates];
 	unsigned done = 0, most = NATIVE_A_CPU * (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
 	rate->inflight = inflight;
-	if (spawn_rate(&b->floor, b->options.runs, MIN(inflight, most), b->options.rate_seconds, &rate->native) < 0)
-		return err_say(err, EIO, "posix_spawn failed");
+	if (spawn_rate(&b->subject.programs[SUBJECT_NATIVE], b->options.runs, MIN(inflight, most), b->options.rate_seconds, &rate->native) < 0)
+		return err_say(err, EIO, "posix_spawn of %s failed", b->subject.programs[SUBJECT_NATIVE].argv[0]);
 	b->into = &rate->latency;
 	uint64_t cpu = service_cpu_us(b), t0 = now_us();
 	int r = flood(b, MAX(b->options.runs, inflight), inflight, &done, err);
@@ -165,6 +179,7 @@ static int measure(struct redis_bench *b, struct err *err)
 static void print_json(struct redis_bench *b)
 {
 	double floor = samples_quantile_us(&b->floor_ns, 0.5), ping = samples_quantile_us(&b->ping_ns, 0.5);
+	double native = samples_quantile_us(b->subject.is_floor ? &b->floor_ns : &b->native_ns, 0.5);
 	double p50 = samples_quantile_us(&b->latency, 0.5);
 	json_t *rates = json_array();
 	for (size_t i = 0; i < b->nrates; i++) {
@@ -175,11 +190,14 @@ static void print_json(struct redis_bench *b)
 				r->native.cpu_us, "latency", samples_json(&r->latency)));
 	}
 	json_t *root = json_pack("{s:s, s:i, s:b, s:f, s:f, s:o}", "kind", "redis", "slots", b->options.slots, "durable", b->options.durable,
-		"ratio_p50", p50 / floor, "ratio_to_floor_and_4_pings", p50 / (floor + 4 * ping), "rates", rates);
+		"ratio_p50", p50 / floor, "ratio_to_native_and_4_pings", p50 / (native + 4 * ping), "rates", rates);
 	(void)json_object_set_new(root, "floor", samples_json(&b->floor_ns));
+	(void)json_object_set_new(root, "native", samples_json(b->subject.is_floor ? &b->floor_ns : &b->native_ns));
 	(void)json_object_set_new(root, "ping", samples_json(&b->ping_ns));
 	(void)json_object_set_new(root, "latency", samples_json(&b->latency));
-	(void)json_object_set_new(root, "cpu_us", json_real(b->nrates ? b->rates[0].cpu_us : 0));
+	(void)json_object_set_new(root, "cpu_us", json_real(b->cpu_us));
+	(void)json_object_set_new(root, "floor_cpu_us", json_real(b->floor_cpu_us));
+	(void)json_object_set_new(root, "native_cpu_us", json_real(b->subject.is_floor ? b->floor_cpu_us : b->native_cpu_us));
 	if (b->options.trace)
 		(void)json_object_set_new(root, "steps", trace_json(&b->trace));
 	_cleanup_free_ char *text = json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
@@ -196,12 +214,16 @@ static void row(const char *name, struct samples *s, double floor)
 static void print_table(struct redis_bench *b)
 {
 	double floor = samples_quantile_us(&b->floor_ns, 0.5), ping = samples_quantile_us(&b->ping_ns, 0.5);
+	double native = samples_quantile_us(b->subject.is_floor ? &b->floor_ns : &b->native_ns, 0.5);
 	(void)printf("%-50s %8s %8s %8s %8s %7s\n", "one at a time, in turn; us", "p50", "p90", "p99", "p99.9", "ratio");
 	row("posix_spawn + wait of a static true", &b->floor_ns, floor);
+	if (!b->subject.is_floor)
+		row("posix_spawn + wait of the program", &b->native_ns, floor);
 	row("Redis round trip (PING)", &b->ping_ns, floor);
 	row("XADD until the result can be read", &b->latency, floor);
-	(void)printf("%-50s %8.0f %34.2f\n", "posix_spawn + 4 round trips; the result against it", floor + 4 * ping,
-		samples_quantile_us(&b->latency, 0.5) / (floor + 4 * ping));
+	(void)printf("%-50s %8.0f %34.2f\n", "posix_spawn + 4 round trips; the result against it", native + 4 * ping,
+		samples_quantile_us(&b->latency, 0.5) / (native + 4 * ping));
+	(void)printf("CPU of one: posix_spawn %.0f us, through Redis %.0f us\n", b->subject.is_floor ? b->floor_cpu_us : b->native_cpu_us, b->cpu_us);
 	if (b->nrates > 0)
 		(void)printf("\n%-10s %12s %16s %7s %14s %14s %14s\n", "in flight", "jobs/s", "posix_spawn/s", "ratio", "CPU a job us", "latency p50 us", "p99 us");
 	for (size_t i = 0; i < b->nrates; i++) {
@@ -217,16 +239,14 @@ int bench_redis(int argc, char **argv)
 {
 	static struct redis_bench b = {.options = {.verb = "redis", .runs = 1000, .slots = 64, .inflight = {1, 2, 4, 8}, .ninflight = 4}};
 	struct err err = ERR_INIT;
-	int code = options_parse(&b.options, OPT_RUNS | OPT_SLOTS | OPT_INFLIGHT | OPT_SECONDS | OPT_JSON | OPT_TRACE | OPT_IMAGE | OPT_DURABLE | OPT_PROGRAM, argc, argv);
+	int code = options_parse(&b.options, OPT_RUNS | OPT_SLOTS | OPT_INFLIGHT | OPT_SECONDS | OPT_JSON | OPT_TRACE | OPT_IMAGE | OPT_FILE | OPT_NATIVE | OPT_DURABLE | OPT_PROGRAM, argc, argv);
 	if (code != 0)
 		return MAX(code, 0);
-	char *true_in_image[] = {(char *)"/true", NULL};
 	bench_catch_signals();
 	int r = workspace_make(&b.workspace, &err);
 	r = r < 0 ? r : workspace_image(&b.workspace, &b.options, &err);
-	b.floor_argv[0] = b.workspace.floor;
-	b.floor = (struct program){.argv = b.floor_argv};
-	r = r < 0 ? r : scene_open(&b.scene, &b.workspace, &b.options, b.options.argv ? b.options.argv : true_in_image, &err);
+	r = r < 0 ? r : subject_choose(&b.subject, &b.workspace, &b.options, &err);
+	r = r < 0 ? r : scene_open(&b.scene, &b.workspace, &b.options, b.subject.argv, &err);
 	r = r < 0 ? r : measure(&b, &err);
 	scene_close(&b.scene);
 	workspace_remove(&b.workspace);

@@ -53,16 +53,6 @@ void driver_job(const struct driver *d, struct engine_job *ej, char *const *argv
 	ej->stdin_fd = -1;
 }
 
-/* "DEST=SRC". With root's rights, before there is a worker. */
-static int load_file(struct driver *d, const char *text, struct err *err)
-{
-	const char *eq = strchr(text, '=');
-	if (!eq || text[0] != '/')
-		return err_say(err, EINVAL, "--file wants DEST=SRC, DEST absolute");
-	d->file = strndup(text, (size_t)(eq - text));
-	return d->file ? fd_read_file(AT_FDCWD, eq + 1, JOB_JSON_MAX, &d->file_data, &d->file_len, err) : err_set(err, ENOMEM, "--file");
-}
-
 static void complain(struct driver *d, const struct result *r)
 {
 	const char *said = r->errout.len ? r->errout.data : r->message;
@@ -145,7 +135,7 @@ static int in_worker(const struct worker_fds *fds, void *ctx)
 int driver_run(struct driver *d)
 {
 	struct err err = ERR_INIT;
-	if (d->options->file && load_file(d, d->options->file, &err) < 0) {
+	if (d->options->file && workspace_file(d->options, &d->file, &d->file_data, &d->file_len, &err) < 0) {
 		log_error("%s", err_msg(&err));
 		return 1;
 	}

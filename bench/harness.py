@@ -102,16 +102,12 @@ class Harness:
         return out
 
     def measure(self, verb, *options, timeout=180, around=()):
-        """petri-bench VERB --json OPTIONS as an object."""
-        return self.measured([*around, self.bench, verb, "--json", *map(str, options)], timeout)
-
-    def runtime(self, *options, timeout=180):
-        """petri-bench-runtime --json OPTIONS as an object."""
-        return self.measured([self.bench + "-runtime", "--json", *map(str, options)], timeout)
-
-    def measured(self, argv, timeout):
+        """petri-bench VERB --json OPTIONS as an object, its own command line with it."""
+        argv = [*around, self.bench, verb, "--json", *map(str, options)]
         out = self.run(argv, timeout)
         try:
-            return json.loads(out)
+            figures = json.loads(out)
         except ValueError as e:
             raise NotMeasured(f"{' '.join(argv)} printed no JSON: {last_words(out)}") from e
+        figures["command"] = argv
+        return figures

@@ -2,8 +2,8 @@
  * petri-bench: what it costs to start a program, in petri and elsewhere, always beside posix_spawn + wait of a static true in the same
  * run. Figures, not verdicts: no test depends on them. It works in a temporary directory and leaves nothing behind.
  *
- *   petri-bench [--runs 2000] [--slots 64] [--inflight 4] [--json]       the short form of `pool`
- *   petri-bench pool | command | serve | redis | limits | info [OPTIONS]
+ *   petri-bench [--runs 2000] [--slots 64] [--inflight 4] [--trace] [--json]       the short form of `pool`
+ *   petri-bench pool | command | serve | redis | runtime | limits | info [OPTIONS]
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +24,7 @@ static const struct {
 	{"command", "any command line that runs one program", bench_command},
 	{"serve", "a process that runs one program for each line it reads", bench_serve},
 	{"redis", "from XADD to the result, with a redis-server and a worker of its own", bench_redis},
+	{"runtime", "a warm python3, given its job, against one that is started", bench_runtime},
 	{"limits", "how far past a limit a job gets", bench_limits},
 	{"info", "what this build can do, as JSON", bench_info},
 };
@@ -38,7 +39,7 @@ int bench_info(int argc, char **argv)
 
 static void print_help(FILE *f)
 {
-	(void)fputs("petri-bench [--runs 2000] [--slots 64] [--inflight 4] [--json]\n", f);
+	(void)fputs("petri-bench [--runs 2000] [--slots 64] [--inflight 4] [--trace] [--json]\n", f);
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
 		(void)fprintf(f, "petri-bench %-8s %s\n", verbs[i].name, verbs[i].help);
 	(void)fputs("petri-bench VERB --help has the options of each\n", f);

@@ -1,6 +1,7 @@
 """What a run measures, section by section. Every section fills its part of the results; what fails says why and the rest goes on."""
 import json
 import os
+import re
 import shutil
 import time
 
@@ -11,13 +12,14 @@ from harness import NotMeasured
 PYTHON = "/usr/bin/python3"
 
 # How long each thing is measured: runs or seconds, whichever ends first.
-FULL = {"pool": (2000, 8), "program": (400, 3), "command": (500, 4), "program_peer": (200, 1.5), "redis": (1000, 6), "growth": (300, 2),
-        "limits": (200, 10), "rate": 0.8, "pool_rate": 2, "slots": (1, 4, 16, 64, 256, 512, 1024), "layers": (1, 2, 4, 8, 16, 32),
+FULL = {"pool": (2000, 8), "program": (400, 3), "command": (500, 4), "program_peer": (200, 1.5), "redis": (1000, 6), "redis_program": (100, 1), "growth": (300, 2),
+        "limits": (200, 10), "runtime": (150, 6), "rate": 0.8, "pool_rate": 2, "slots": (1, 4, 16, 64, 256, 512, 1024), "layers": (1, 2, 4, 8, 16, 32),
         "files": (10, 100, 1000, 10000, 100000), "queue": (1, 10, 100, 1000, 10000), "cgroups": (0, 10, 100, 1000)}
-QUICK = {"pool": (300, 2), "program": (30, 0.7), "command": (100, 0.7), "program_peer": (30, 0.4), "redis": (150, 1), "growth": (60, 0.5),
-         "limits": (8, 1), "rate": 0.2, "pool_rate": 0.4, "slots": (1, 16, 128), "layers": (1, 32), "files": (10, 3000),
+QUICK = {"pool": (300, 2), "program": (30, 0.7), "command": (100, 0.7), "program_peer": (30, 0.4), "redis": (150, 1), "redis_program": (30, 0.4), "growth": (60, 0.5),
+         "limits": (8, 1), "runtime": (30, 1), "rate": 0.2, "pool_rate": 0.4, "slots": (1, 16, 128), "layers": (1, 32), "files": (10, 3000),
          "queue": (1, 100, 1000), "cgroups": (0, 200)}
 SLOTS = 64
+OTHERS = ("dynamic", "python", "node", "cpp")  # programs beside the static true
 
 
 class Measurement:
@@ -87,7 +89,7 @@ class Measurement:
             "pool", *self.bounds("pool"), *self.rates("pool_rate"), "--slots", SLOTS, "--trace"))
         entry.update(title="petri pool", covers="everything petri has", lacks="",
                      how="petri-bench pool: from the job in hand until its exit is known, without a queue")
-        for name in ("dynamic", "python", "node", "cpp"):
+        for name in OTHERS:
             self.harness.say(f"pool: {self.programs[name]['title']}")
             self.attempt("petri pool", name, lambda name=name: self.harness.measure(
                 "pool", *self.bounds("program"), *self.rates(inflight=self.inflight[1:2]), "--slots", 8, "--host", *self.pool_program(name)))
@@ -107,7 +109,8 @@ class Measurement:
             native = {"latency": pool["native"], "floor": pool["floor"], "ratio_p50": pool["native"]["p50_us"] / pool["floor"]["p50_us"],
                       "cpu_us": pool["native_cpu_us"], "floor_cpu_us": pool["floor_cpu_us"],
                       "rates": [{"inflight": r["inflight"], "per_s": r["native_per_s"], "native_per_s": r["native_per_s"], "ratio": 1.0,
-                                 "cpu_us": r["native_cpu_us"]} for r in pool["rates"]]}
+                                 "cpu_us": r["native_cpu_us"]} for r in pool["rates"]],
+                      "command": self.programs[name]["argv"]}
             self.store("posix_spawn", name, native)
         self.results["executors"].setdefault("posix_spawn", {"title": "posix_spawn", "programs": {}}).update(
             title="posix_spawn + wait", covers="nothing", lacks="all isolation, every limit, usage report", how="the floor: the bare process")
@@ -124,6 +127,10 @@ class Measurement:
         except NotMeasured as e:
             durable = {"error": str(e)}
         entry["durable"] = durable
+        for name in OTHERS:
+            self.harness.say(f"redis: {self.programs[name]['title']}")
+            self.attempt("petri worker", name, lambda name=name: self.harness.measure(
+                "redis", *self.bounds("redis_program"), *self.rates(inflight=self.inflight[1:2]), "--slots", 8, "--host", *self.pool_program(name)))
 
     def petri_run(self):
         """The command line: a nursery, a worker and a zygote for each run."""
@@ -160,7 +167,7 @@ class Measurement:
         options = [*self.bounds("command"), *self.rates()] if name == "true" else [*self.bounds("program_peer"), *self.rates(inflight=[])]
         plan, figures = peers.measure(adapter, self.rootfs, self.programs[name]["argv"], options)
         entry = self.results["executors"].setdefault(adapter.name, {"title": adapter.name, "programs": {}})
-        entry.update({key: plan[key] for key in ("title", "covers", "lacks") if key in plan})
+        entry.update({key: plan[key] for key in ("title", "covers", "lacks", "config") if key in plan})
         return figures
 
     # ---- growth ----
@@ -186,11 +193,18 @@ class Measurement:
         slots = sorted({min(n, most["slots_max"]) for n in sizes["slots"]})
         busy = self.inflight[1:2]
         self.grow("slots", slots, lambda n: self.point("--slots", n, inflight=busy))
+        self.grow("slots", self.slots_possible(), lambda n: self.point("--slots", n, inflight=busy))
         self.grow("layers", sizes["layers"], lambda n: self.point("--slots", 8, "--layers", n, inflight=busy))
         self.grow("files", sizes["files"], lambda n: self.point("--slots", 8, "--files", n, inflight=busy))
         self.grow("files and layers", [sizes["files"][-1]], lambda n: self.point("--slots", 8, "--files", n, "--layers", 32))
         self.queue_growth()
         self.cgroup_growth()
+
+    def slots_possible(self):
+        """Where RLIMIT_NOFILE does not allow the most slots, petri says how many it does allow: those are measured instead."""
+        points = self.results["growth"]["slots"]
+        told = [int(found[1]) for found in (re.search(r"or take (\d+) slots", p.get("error", "")) for p in points) if found]
+        return [n for n in told[:1] if n > max((p["x"] for p in points if "error" not in p), default=0)]
 
     def queue_growth(self):
         """So many jobs given at once: all but a few wait."""
@@ -229,7 +243,7 @@ class Measurement:
     def runtime(self):
         self.harness.say("runtime: python3 that waits")
         try:
-            self.results["runtime"] = self.harness.runtime("--runs", 40 if self.quick else 150)
+            self.results["runtime"] = self.harness.measure("runtime", *self.bounds("runtime"))
         except NotMeasured as e:
             self.results["runtime"] = {"error": str(e)}
             self.harness.say(f"  not measured: {e}")

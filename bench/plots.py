@@ -126,8 +126,13 @@ def frame(x_axis, y_axis, x_name, y_name, x_text, y_text):
     parts = []
     for tick in y_axis.ticks:
         parts += [line(left, y_axis.at(tick), right, y_axis.at(tick), "grid"), text(left - 6, y_axis.at(tick) + 4, y_text(tick), "end", "soft")]
-    for tick in x_axis.ticks:
-        parts += [line(x_axis.at(tick), bottom, x_axis.at(tick), bottom + 4, "grid"), text(x_axis.at(tick), bottom + 18, x_text(tick), "middle", "soft")]
+    room = math.inf  # up to the label at the right
+    for tick in sorted(x_axis.ticks, reverse=True):
+        at, words = x_axis.at(tick), x_text(tick)
+        parts.append(line(at, bottom, at, bottom + 4, "grid"))
+        if at + 4 * len(words) < room:
+            parts.append(text(at, bottom + 18, words, "middle", "soft"))
+            room = at - 4 * len(words) - 4
     parts += [text((left + right) / 2, bottom + 36, x_name, "middle", "soft"), text(left - 44, top - 14, y_name, "start", "soft")]
     return parts
 
@@ -140,7 +145,7 @@ def lines(series, label, x_name, y_name, x_log=False, y_log=False, x_text=number
     left, head = 62, legend(series, 62, width) if len(series) > 1 else ([], 8)
     top = head[1] + 26
     xs, ys = [x for _, _, p in series for x, _ in p], [y for _, _, p in series for _, y in p]
-    x_axis = Axis(xs, left, width - 14, log=x_log)
+    x_axis = Axis(xs, left, width - 28, log=x_log)
     y_axis = Axis(ys, top + height - 60, top, log=y_log, zero=not y_log)
     if ticks:
         x_axis.ticks = ticks

@@ -3,14 +3,9 @@
 
 #include "bench/driver.h"
 #include "bench/options.h"
-#include "bench/spawn.h"
+#include "bench/subject.h"
 #include "bench/trace.h"
 #include "bench/yardstick.h"
-
-enum pool_program { /* of the yardstick */
-	POOL_FLOOR,
-	POOL_NATIVE,
-};
 
 struct pool_rate {
 	unsigned inflight;
@@ -23,12 +18,8 @@ struct pool_bench {
 	struct options options;
 	struct workspace workspace;
 	struct driver driver;
-	char *true_argv[2];	    /* when no program was named */
-	char **argv;		    /* in the sandbox */
-	char **native_argv;	    /* outside */
-	struct program programs[2]; /* by enum pool_program */
+	struct subject subject;
 	struct yardstick yardstick;
-	bool is_floor; /* the program is the floor's: it is not started a second time */
 	/* one at a time */
 	struct loop_timer next;
 	struct engine_job ej;

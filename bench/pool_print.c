@@ -31,17 +31,17 @@ void pool_print_json(struct pool_bench *b)
 {
 	const struct options *o = &b->options;
 	double floor = samples_quantile_us(&b->floor_ns, 0.5), exit_known = samples_quantile_us(&b->exit_known, 0.5);
-	json_t *root = json_pack("{s:s, s:o, s:i, s:i, s:i, s:f, s:f}", "kind", "pool", "program", words_json(b->argv), "slots", o->slots,
+	json_t *root = json_pack("{s:s, s:o, s:i, s:i, s:i, s:f, s:f}", "kind", "pool", "program", words_json(b->subject.argv), "slots", o->slots,
 		"layers", MAX(o->layers, 1u), "files", o->files, "ready_ms", b->driver.ready_ms, "idle_slot_kib", b->driver.idle_kib);
 	(void)json_object_set_new(root, "floor", samples_json(&b->floor_ns));
-	(void)json_object_set_new(root, "native", samples_json(b->is_floor ? &b->floor_ns : &b->native_ns));
+	(void)json_object_set_new(root, "native", samples_json(b->subject.is_floor ? &b->floor_ns : &b->native_ns));
 	(void)json_object_set_new(root, "latency", samples_json(&b->exit_known));
 	(void)json_object_set_new(root, "handed", samples_json(&b->handed));
 	(void)json_object_set_new(root, "complete", samples_json(&b->complete));
 	(void)json_object_set_new(root, "ratio_p50", json_real(exit_known / floor));
 	(void)json_object_set_new(root, "cpu_us", json_real(b->cpu_us));
 	(void)json_object_set_new(root, "floor_cpu_us", json_real(b->floor_cpu_us));
-	(void)json_object_set_new(root, "native_cpu_us", json_real(b->is_floor ? b->floor_cpu_us : b->native_cpu_us));
+	(void)json_object_set_new(root, "native_cpu_us", json_real(b->subject.is_floor ? b->floor_cpu_us : b->native_cpu_us));
 	(void)json_object_set_new(root, "rates", rates_json(b));
 	if (o->trace)
 		(void)json_object_set_new(root, "steps", trace_json(&b->trace));
@@ -65,7 +65,7 @@ void pool_print(struct pool_bench *b)
 	double floor = samples_quantile_us(&b->floor_ns, 0.5);
 	(void)printf("%-50s %8s %8s %8s %8s %7s %8s\n", "one at a time, in turn; us", "p50", "p90", "p99", "p99.9", "ratio", "CPU");
 	row("posix_spawn + wait of a static true", &b->floor_ns, b->floor_cpu_us, floor);
-	if (!b->is_floor)
+	if (!b->subject.is_floor)
 		row("posix_spawn + wait of the program", &b->native_ns, b->native_cpu_us, floor);
 	row("warm dispatch: job given until its exit is known", &b->exit_known, b->cpu_us, floor);
 	row("  of which from the message to the zygote on", &b->handed, 0, floor);
@@ -92,6 +92,8 @@ static void short_json(struct pool_bench *b, double spawn50, double dispatch50)
 		dispatch50, "dispatch_p99_us", samples_quantile_us(&b->exit_known, 0.99), "message_to_exit_p50_us",
 		samples_quantile_us(&b->handed, 0.5), "dispatch_ratio_p50", dispatch50 / spawn50, "idle_slot_kib", b->driver.idle_kib,
 		"slots_ready_ms", b->driver.ready_ms, "jobs_per_s", r->jobs_per_s, "spawns_per_s", r->native.per_s);
+	if (o->trace)
+		(void)json_object_set_new(root, "steps", trace_json(&b->trace));
 	_cleanup_free_ char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : NULL;
 	(void)puts(text ? text : "{}");
 	json_decref(root);
@@ -114,4 +116,6 @@ void pool_print_short(struct pool_bench *b)
 	(void)printf("%u %-49s %7.0f ms\n", b->options.slots, "slots ready after start (goal for 1024: 3000)", b->driver.ready_ms);
 	(void)printf("%-52s %7.0f /s\n", "posix_spawn, in flight as below", b->rates[0].native.per_s);
 	(void)printf("jobs through the pool, %u in flight %17s %8.0f /s\n", b->rates[0].inflight, "", b->rates[0].jobs_per_s);
+	if (b->options.trace)
+		trace_print(&b->trace, stdout);
 }

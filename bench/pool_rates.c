@@ -35,7 +35,7 @@ static void submit_one(struct pool_bench *b)
 	struct flight *f = calloc(1, sizeof(*f));
 	if (!f)
 		abort();
-	driver_job(&b->driver, &f->ej, b->argv);
+	driver_job(&b->driver, &f->ej, b->subject.argv);
 	f->bench = b;
 	f->ej.user = f;
 	f->ej.done = on_done;
@@ -80,8 +80,8 @@ static void next_rate(struct pool_bench *b)
 	struct pool_rate *rate = &b->rates[b->rate];
 	unsigned most = NATIVE_A_CPU * (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
 	rate->inflight = b->options.inflight[b->rate];
-	if (yardstick_rate(&b->yardstick, POOL_NATIVE, b->options.runs, MIN(rate->inflight, most), b->options.rate_seconds, &rate->native) < 0) {
-		driver_fail(&b->driver, "posix_spawn of %s failed", b->programs[POOL_NATIVE].argv[0]);
+	if (yardstick_rate(&b->yardstick, SUBJECT_NATIVE, b->options.runs, MIN(rate->inflight, most), b->options.rate_seconds, &rate->native) < 0) {
+		driver_fail(&b->driver, "posix_spawn of %s failed", b->subject.programs[SUBJECT_NATIVE].argv[0]);
 		return;
 	}
 	b->submitted = b->ended = 0;

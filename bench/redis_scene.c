@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "executor/base64.h"
 #include "executor/redis_reply.h"
 
 #define CONNECT_TRIES 500
@@ -60,16 +61,33 @@ static int start_worker(struct redis_scene *s, const struct workspace *ws, const
 	return child_start(&s->worker, argv, 0, err);
 }
 
-static int make_job(struct redis_scene *s, const char *image, char *const *argv)
+/* {"PATH": {"base64": …, "mode": "0755"}} */
+static json_t *files_json(const struct options *o, struct err *err)
 {
-	json_t *words = json_array(), *job = json_pack("{s:s, s:o}", "image", image, "argv", words);
+	_cleanup_free_ char *path = NULL, *data = NULL;
+	size_t len = 0;
+	if (workspace_file(o, &path, &data, &len, err) < 0)
+		return NULL;
+	_cleanup_free_ char *text = malloc(base64_encoded_len(len) + 1);
+	if (!text)
+		abort();
+	base64_encode(data, len, text);
+	return json_pack("{s:{s:s%, s:s}}", path, "base64", text, base64_encoded_len(len), "mode", "0755");
+}
+
+static int make_job(struct redis_scene *s, const struct options *o, char *const *argv, struct err *err)
+{
+	json_t *files = o->file ? files_json(o, err) : json_object();
+	if (!files)
+		return -EINVAL;
+	json_t *words = json_array(), *job = json_pack("{s:s, s:o, s:o}", "image", options_image(o), "argv", words, "files", files);
 	for (; *argv; argv++)
 		(void)json_array_append_new(words, json_string(*argv));
 	s->job = json_dumps(job, JSON_COMPACT);
 	(void)json_object_set_new(job, "reply", json_string(SCENE_REPLY));
 	s->job_reply = json_dumps(job, JSON_COMPACT);
 	json_decref(job);
-	return s->job && s->job_reply ? 0 : -ENOMEM;
+	return s->job && s->job_reply ? 0 : err_set(err, ENOMEM, "make the job");
 }
 
 int scene_open(struct redis_scene *s, const struct workspace *ws, const struct options *o, char *const *argv, struct err *err)
@@ -78,9 +96,8 @@ int scene_open(struct redis_scene *s, const struct workspace *ws, const struct o
 	*s = (struct redis_scene){.last = "0"};
 	(void)snprintf(socket, sizeof(socket), "%s/redis.sock", ws->dir);
 	redis_ignore_sigpipe();
-	if (make_job(s, options_image(o), argv) < 0)
-		return err_set(err, ENOMEM, "make the job");
-	int r = start_server(s, ws, o->durable, socket, err);
+	int r = make_job(s, o, argv, err);
+	r = r < 0 ? r : start_server(s, ws, o->durable, socket, err);
 	r = r < 0 ? r : connect_server(s, socket, err);
 	return r < 0 ? r : start_worker(s, ws, o, socket, err);
 }

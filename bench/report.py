@@ -1,4 +1,5 @@
 """The report: one HTML file without external resources, for people who know nothing of petri; and the headline plot alone."""
+import json
 import shlex
 from html import escape
 
@@ -49,20 +50,25 @@ def headline(results, standalone=False):
                         caption="Starting a program and knowing that it has ended" if standalone else "")
 
 
-def latency(results):
-    good, bad = table.by_ratio(results)
+def figures_table(title, good):
     body = []
     for ratio, _, e, f in good:
         d = f["latency"]
         native = table.best(f, "native_per_s")
         body.append([e["title"], *(duration(d[k]) for k in ("p50_us", "p90_us", "p99_us", "p99_9_us")), f"{ratio:.2f}", d["n"],
-                     duration(f["cpu_us"]), f"{table.best(f):.0f}" if native else "", f"{table.best(f) / native:.2f}" if native else ""])
+                     duration(f["cpu_us"]) if f["cpu_us"] else "", f"{table.best(f):.0f}" if native else "", f"{table.best(f) / native:.2f}" if native else ""])
+    return html_table([title, "p50", "p90", "p99", "p99.9", "ratio", "runs", "CPU", "runs/s", "ratio"], body)
+
+
+def latency(results):
+    good, bad = table.by_ratio(results)
     curves = [(e["title"], colour(results, name), [(q, us / f["floor"]["p50_us"]) for q, us in f["latency"].get("curve", [])])
               for _, name, e, f in good]
     return [
         figure(headline(results), "Each executor takes turns with posix_spawn, one run of each, so that a ratio is of the same machine at the same time. "
                                   "At the right: the ratio at p50, and the time."),
-        html_table(["static true", "p50", "p90", "p99", "p99.9", "ratio", "runs", "CPU", "runs/s", "ratio"], body),
+        figures_table("static true", good),
+        *(f'<p class="soft">{escape(words)}</p>' for words in table.durable(results)),
         *(f'<p class="soft">{escape(name)}: not measured: {escape(why)}</p>' for name, why in bad),
         "<h3>Distributions</h3>",
         figure(plots.distributions(curves, "Distribution of latency for each executor"), "Further right is slower; the upper part is the tail.")]
@@ -95,8 +101,11 @@ def programs(results):
         for program, f in e["programs"].items():
             if "error" in f:
                 reasons.setdefault(f"{e['title']}: {f['error']}", []).append(results["programs"][program]["title"])
+    each = [f"<details><summary>{escape(results['programs'][n]['title'])}: every figure</summary>"
+            f"{figures_table(results['programs'][n]['title'], table.by_ratio(results, n)[0])}</details>"
+            for n in names if n != "true" and table.by_ratio(results, n)[0]]
     return ["<h2>Programs</h2>", "<p>Time at p50, and in brackets its ratio to posix_spawn of a static <code>true</code> in the same run.</p>",
-            html_table(["", *(results["programs"][n]["title"] for n in names)], body),
+            html_table(["", *(results["programs"][n]["title"] for n in names)], body), *each,
             *(f'<p class="soft">Not measured: {escape(", ".join(of))} with {escape(reason)}</p>' for reason, of in reasons.items())]
 
 
@@ -111,10 +120,12 @@ def growth(results):
              '<div class="small">']
     for name, title in DIMENSIONS:
         good = [p for p in found.get(name, []) if "ratio_p50" in p]
-        log = bool(good) and min(p["x"] for p in good) > 0
-        series = [("p50", "c0", [(p["x"], p["ratio_p50"]) for p in good]),
-                  ("p99", "c1", [(p["x"], p["latency"]["p99_us"] / p["floor"]["p50_us"]) for p in good])]
-        parts.append(figure(plots.lines(series, title, title, "× posix_spawn", x_log=log, ticks=[p["x"] for p in good])))
+        zero = min((p["x"] for p in good if p["x"] > 0), default=1) / 10  # where a logarithmic axis has room for 0
+        at = [p["x"] or zero for p in good]
+        series = [("p50", "c0", [(x, p["ratio_p50"]) for x, p in zip(at, good)]),
+                  ("p99", "c1", [(x, p["latency"]["p99_us"] / p["floor"]["p50_us"]) for x, p in zip(at, good)])]
+        parts.append(figure(plots.lines(series, title, title, "× posix_spawn", x_log=True, ticks=at,
+                                        x_text=lambda x, zero=zero: "0" if x == zero else number(x))))
     slots = [p for p in found.get("slots", []) if "ready_ms" in p]
     parts.append(figure(plots.lines([("ready", "c0", [(p["x"], p["ready_ms"] * 1000) for p in slots])], "Time until all slots are ready",
                                     "slots in the pool", "start until all are ready", True, True, y_text=duration, ticks=[p["x"] for p in slots])))
@@ -137,6 +148,19 @@ def steps(results):
         if body:
             parts += [f"<h3>{escape(entry['title'])}</h3>", html_table(["step", "p50", "p90", "p99", "max"], body)]
     return ["<h2>Steps of a job</h2>", "<p>Where the time goes, one job at a time. Steps overlap: some are parts of others.</p>", *parts] if parts else []
+
+
+def runtime(results):
+    found = results.get("runtime", {})
+    if "latency" not in found:
+        return ["<h2>A warm runtime</h2>", f'<p class="soft">Not measured: {escape(found["error"])}</p>'] if "error" in found else []
+    rows = (("python3 -c pass by posix_spawn", "native", 1.0), ("python3 main.py, warm", "latency", found["ratio_p50"]),
+            ("python3 main.py, cold", "cold", found["cold_ratio_p50"]))
+    body = [[title, *(duration(found[key][k]) for k in ("p50_us", "p90_us", "p99_us", "p99_9_us")), f"{ratio:.2f}", found[key]["n"]]
+            for title, key, ratio in rows]
+    return ["<h2>A warm runtime</h2>", "<p>A program that says hello, given to a python3 that waits in the slot, and the same started there; "
+            f"{found['idle_slot_kib']:.0f} KiB are charged to a slot in which one waits.</p>",
+            html_table(["", "p50", "p90", "p99", "p99.9", "ratio", "runs"], body)]
 
 
 def limits(results):
@@ -162,6 +186,11 @@ def executors(results):
                      f"Lacks: {escape(e.get('lacks') or 'nothing')}.{' ' + escape(e['how']) + '.' if e.get('how') else ''}</p>")
         if f.get("command"):
             parts.append(f"<pre>{escape(shlex.join(f['command']))}</pre>")
+        others = [shlex.join(p["command"]) for name, p in e["programs"].items() if name != "true" and "command" in p]
+        if others:
+            parts.append(f"<details><summary>with the other programs</summary><pre>{escape(chr(10).join(others))}</pre></details>")
+        if e.get("config"):
+            parts.append(f"<details><summary>its configuration</summary><pre>{escape(json.dumps(e['config']))}</pre></details>")
     return parts
 
 
@@ -176,7 +205,7 @@ def host(results):
 
 
 def html(results):
-    body = "\n".join(part for section in (latency, rates, programs, growth, steps, limits, goals, executors, host) for part in section(results))
+    body = "\n".join(part for section in (latency, rates, programs, runtime, growth, steps, limits, goals, executors, host) for part in section(results))
     quick = " A quick run: few samples, only a glance." if results["quick"] else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

@@ -1,15 +1,16 @@
 """The results as text, for a terminal."""
+import shlex
 
 
 def us(value):
     return f"{value:.0f}" if value < 100000 else f"{value / 1000:.0f} ms"
 
 
-def by_ratio(results):
-    """Executors that ran the static true, the quickest first; then those that did not, with why."""
+def by_ratio(results, program="true"):
+    """Executors that ran the program, the quickest first; then those that did not, with why."""
     good, bad = [], []
     for name, executor in results["executors"].items():
-        figures = executor["programs"].get("true")
+        figures = executor["programs"].get(program)
         if figures and "error" not in figures:
             good.append((figures["ratio_p50"], name, executor, figures))
         elif figures:
@@ -31,8 +32,17 @@ def latency_table(results):
         lines.append(f"{executor['title'][:24]:24} {us(d['p50_us']):>8} {us(d['p90_us']):>8} {us(d['p99_us']):>8} {us(d['p99_9_us']):>8} "
                      f"{ratio:7.2f} {us(f['cpu_us']):>8} {rate} {d['n']:6}")
     lines += [f"{name[:24]:24} not measured: {why}" for name, why in bad]
+    lines += durable(results)
     lines.append("ratio: to posix_spawn + wait of the same program, in turn with it; at p50, and of the most runs a second")
     return lines
+
+
+def durable(results):
+    """What a queue on disk costs, as a sentence, if it was measured."""
+    f = results["executors"].get("petri worker", {}).get("durable", {})
+    if "latency" in f:
+        yield (f"petri worker with appendfsync always: p50 {us(f['latency']['p50_us'])} µs, p99 {us(f['latency']['p99_us'])} µs, "
+               f"{f['ratio_p50']:.2f} × posix_spawn; {best(f):.0f} jobs/s")
 
 
 def program_table(results):
@@ -56,6 +66,10 @@ def goal_table(goals):
     return lines
 
 
+def command_table(results):
+    return ["command lines, static true"] + [f"  {e['title']}: {shlex.join(f['command'])}" for _, _, e, f in by_ratio(results)[0] if f.get("command")]
+
+
 def text(results):
-    parts = [latency_table(results), program_table(results), goal_table(results["goals"])]
+    parts = [latency_table(results), program_table(results), command_table(results), goal_table(results["goals"])]
     return "\n\n".join("\n".join(part) for part in parts if len(part) > 1)

@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "executor/job.h"
 #include "layers/store.h"
 
 #define FILES_A_DIRECTORY 1000
@@ -186,6 +187,18 @@ int workspace_image(struct workspace *ws, const struct options *o, struct err *e
 		r = err_set(err, errno, "sync %s", ws->state);
 	store_free(store);
 	return r == 0 && bench_interrupted ? err_say(err, EINTR, "interrupted") : r;
+}
+
+int workspace_file(const struct options *o, char **ret_path, char **ret_data, size_t *ret_len, struct err *err)
+{
+	const char *eq = strchr(o->file, '=');
+	if (!eq || o->file[0] != '/')
+		return err_say(err, EINVAL, "--file wants DEST=SRC, DEST absolute");
+	int r = fd_read_file(AT_FDCWD, eq + 1, JOB_JSON_MAX, ret_data, ret_len, err);
+	if (r < 0)
+		return r;
+	*ret_path = strndup(o->file, (size_t)(eq - o->file));
+	return *ret_path ? 0 : err_set(err, ENOMEM, "--file");
 }
 
 void workspace_remove(const struct workspace *ws)

@@ -25,4 +25,6 @@ int bench_file(const char *name, char *ret, size_t cap, struct err *err);
 int workspace_make(struct workspace *ws, struct err *err);
 /* workspace_image - import the image that the options describe as BENCH_IMAGE. As root. */
 int workspace_image(struct workspace *ws, const struct options *options, struct err *err);
+/* workspace_file - what --file names: its path in the sandbox and its content, both to be freed. As root, for it may lie anywhere. */
+int workspace_file(const struct options *options, char **ret_path, char **ret_data, size_t *ret_len, struct err *err);
 void workspace_remove(const struct workspace *ws);

@@ -17,6 +17,21 @@
 #define FNV_OFFSET 0xcbf29ce484222325ull
 #define FNV_PRIME 0x100000001b3ull
 
+struct tally { /* how many seats there are of each plan that is kept warm, made or in the making */
+	unsigned seats[WARM_MAX];
+};
+
+/*
+ * engine_schedule() asks mix_keeps() about one seat after the other and then places a job on one of them; nothing changes in between. So
+ * the first question counts for all of that search, and the next search, since a job has been placed by then, counts anew.
+ */
+static struct {
+	const struct engine *engine;
+	uint64_t placed;
+	uint32_t seq;
+	struct tally tally;
+} search;
+
 static uint64_t fold(uint64_t hash, const void *data, size_t len)
 {
 	const unsigned char *p = data;
@@ -55,6 +70,7 @@ int mix_init(struct engine *engine, struct err *err)
 	_cleanup_free_ char *list = strdup(engine->config.warm_image ? engine->config.warm_image : "host");
 	char *rest = NULL;
 	int worst = 0;
+	search.engine = NULL; /* another engine may have lain at this address */
 	for (char *item = list ? strtok_r(list, ",", &rest) : NULL; item; item = strtok_r(NULL, ",", &rest)) {
 		struct err why = ERR_INIT;
 		char *count = strchr(item, '=');
@@ -72,34 +88,81 @@ int mix_init(struct engine *engine, struct err *err)
 	return worst;
 }
 
-static unsigned seats_of(const struct engine *engine, uint64_t hash)
-{
-	unsigned n = 0;
-	for (unsigned i = 0; i < engine->nseats; i++)
-		n += engine->seats[i].state != SEAT_NONE && engine->seats[i].state != SEAT_RETIRED && engine->seats[i].plan_hash == hash;
-	return n;
-}
-
-static const struct warm *short_of_seats(const struct engine *engine)
+/* ---- floors ---- */
+/* The first entry with this plan; WARM_MAX: there is none. */
+static unsigned find_warm(const struct engine *engine, uint64_t hash)
 {
 	for (unsigned i = 0; i < engine->nwarm; i++)
-		if (engine->warm[i].floor > 0 && seats_of(engine, engine->warm[i].hash) < engine->warm[i].floor)
+		if (engine->warm[i].hash == hash)
+			return i;
+	return WARM_MAX;
+}
+
+static struct tally count_seats(const struct engine *engine)
+{
+	struct tally tally = {0};
+	for (unsigned i = 0; i < engine->nseats; i++) {
+		const struct seat *seat = &engine->seats[i];
+		unsigned at = seat->state == SEAT_NONE || seat->state == SEAT_RETIRED ? WARM_MAX : find_warm(engine, seat->plan_hash);
+		if (at < WARM_MAX)
+			tally.seats[at]++;
+	}
+	return tally;
+}
+
+static const struct tally *count_for_search(const struct engine *engine)
+{
+	if (search.engine != engine || search.placed != engine->placed || search.seq != engine->next_seq) {
+		search.tally = count_seats(engine);
+		search.engine = engine;
+		search.placed = engine->placed;
+		search.seq = engine->next_seq;
+	}
+	return &search.tally;
+}
+
+static bool has_floors(const struct engine *engine)
+{
+	for (unsigned i = 0; i < engine->nwarm; i++)
+		if (engine->warm[i].floor > 0)
+			return true;
+	return false;
+}
+
+static const struct warm *find_short(const struct engine *engine, const struct tally *tally)
+{
+	for (unsigned i = 0; i < engine->nwarm; i++)
+		if (tally->seats[find_warm(engine, engine->warm[i].hash)] < engine->warm[i].floor)
 			return &engine->warm[i];
 	return NULL;
 }
 
 const struct warm *mix_first(struct engine *engine)
 {
-	const struct warm *warm = short_of_seats(engine);
+	const struct warm *warm = NULL;
+	if (has_floors(engine)) {
+		struct tally tally = count_seats(engine);
+		warm = find_short(engine, &tally);
+	}
 	return warm || engine->nwarm == 0 ? warm : &engine->warm[0];
+}
+
+/* Is one of so many seats of this plan needed for its floor? */
+static bool is_kept(const struct engine *engine, const struct tally *tally, unsigned at)
+{
+	return at < WARM_MAX && engine->warm[at].floor > 0 && tally->seats[at] <= engine->warm[at].floor;
 }
 
 struct runtime *mix_next(struct seat *seat, struct wire_plan *plan)
 {
-	const struct warm *warm = short_of_seats(seat->engine);
-	if (warm && !mix_keeps(seat->engine, seat)) {
-		*plan = warm->plan;
-		return warm->runtime;
+	const struct engine *engine = seat->engine;
+	if (has_floors(engine)) {
+		struct tally tally = count_seats(engine);
+		const struct warm *warm = find_short(engine, &tally);
+		if (warm && !is_kept(engine, &tally, find_warm(engine, seat->plan_hash))) {
+			*plan = warm->plan;
+			return warm->runtime;
+		}
 	}
 	*plan = seat->plan;
 	if (plan->nlayers > seat->image_layers)
@@ -109,10 +172,8 @@ struct runtime *mix_next(struct seat *seat, struct wire_plan *plan)
 
 bool mix_keeps(const struct engine *engine, const struct seat *seat)
 {
-	for (unsigned i = 0; i < engine->nwarm; i++)
-		if (engine->warm[i].hash == seat->plan_hash)
-			return engine->warm[i].floor > 0 && seats_of(engine, seat->plan_hash) <= engine->warm[i].floor;
-	return false;
+	unsigned at = find_warm(engine, seat->plan_hash);
+	return at < WARM_MAX && engine->warm[at].floor > 0 && is_kept(engine, count_for_search(engine), at);
 }
 
 void engine_warmth(const struct engine *engine, uint64_t *ret_placed, uint64_t *ret_hits)

@@ -50,7 +50,7 @@ def config(rootfs, program, policy):
             "env": ["PATH=/usr/bin:/bin", "HOME=/work"], "noNewPrivileges": True,
             "capabilities": {kind: [] for kind in ("bounding", "effective", "inheritable", "permitted", "ambient")},
             "rlimits": [{"type": f"RLIMIT_{name}", "hard": value, "soft": value} for name, value in
-                        (("NOFILE", 256), ("STACK", 64 * MIB), ("CORE", 1), ("MEMLOCK", 65536))]},
+                        (("CPU", 2), ("NOFILE", 256), ("STACK", 64 * MIB), ("CORE", 1), ("MEMLOCK", 65536))]},
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
             tmpfs("/dev", "mode=755", "size=65536k"),
@@ -64,6 +64,12 @@ def config(rootfs, program, policy):
             "seccomp": seccomp(policy),
             "resources": {"memory": {"limit": 256 * MIB, "swap": 256 * MIB}, "pids": {"limit": 64},
                           "cpu": {"quota": 100000, "period": 100000}}}}
+
+
+def shown(whole):
+    """What the report shows of it: without the policy's rules, which policies/ has."""
+    linux = dict(whole["linux"], seccomp=dict(whole["linux"]["seccomp"], syscalls="policies/judge.json"))
+    return dict(whole, linux=linux)
 
 
 def run(argv):
@@ -90,14 +96,16 @@ def around(name):
 def start(name, options, directory, rootfs, program):
     bundle, state = os.path.join(directory, "bundle"), os.path.join(directory, "state")
     os.mkdir(bundle)
+    whole = config(rootfs, program, os.environ["PETRI_BENCH_POLICY"])
     with open(os.path.join(bundle, "config.json"), "w", encoding="utf-8") as f:
-        json.dump(config(rootfs, program, os.environ["PETRI_BENCH_POLICY"]), f)
+        json.dump(whole, f)
     print(json.dumps({
         "argv": [name, "--root", state, *options, "run", "--bundle", bundle, "{id}"], "complete": True, "around": around(name),
         "title": " ".join(run([name, "--version"]).stdout.split()[:3]).replace(" version", ""),
         "covers": "all namespaces with a user namespace, read-only root, tmpfs /work and /tmp, petri's seccomp policy, no capabilities, "
-                  "cgroup limits for memory, pids and CPU, rlimits",
-        "lacks": "CPU-time and wall-clock limits, disk quota, output cap, usage report"}))
+                  "cgroup limits for memory, pids and CPU, rlimits (CPU time of each process)",
+        "config": shown(whole),
+        "lacks": "a CPU-time limit of the whole job, wall-clock limit, disk quota, output cap, usage report"}))
 
 
 def stop(name, directory):
