@@ -81,6 +81,10 @@ struct known_image { /* as it was when it was last read; read again once its ide
 	uint64_t used;
 };
 
+struct tally { /* how many seats there are for each that is kept warm, made or in the making */
+	unsigned seats[WARM_MAX];
+};
+
 struct warm { /* what idle seats are made for */
 	struct wire_plan plan;
 	struct runtime *runtime; /* or NULL */
@@ -188,8 +192,9 @@ int mix_init(struct engine *engine, struct err *err);
 /* mix_first, mix_next - for a seat that is new, or whose job has ended. NULL: nothing yet. */
 const struct warm *mix_first(struct engine *engine);
 struct runtime *mix_next(struct seat *seat, struct wire_plan *plan);
-/* mix_keeps - whether a floor would be undercut if this seat were made for something else. */
-bool mix_keeps(const struct engine *engine, const struct seat *seat);
+/* mix_count - once a search for a seat; mix_keeps - whether a floor would be undercut if this seat were made for something else. */
+void mix_count(const struct engine *engine, struct tally *ret);
+bool mix_keeps(const struct engine *engine, const struct tally *tally, const struct seat *seat);
 /* engine_zygote.c */
 struct zygote_ref *zygote_ref_new(struct seat *seat, int control);
 void zygote_ref_drop(struct zygote_ref *z);

@@ -17,21 +17,6 @@
 #define FNV_OFFSET 0xcbf29ce484222325ull
 #define FNV_PRIME 0x100000001b3ull
 
-struct tally { /* how many seats there are of each plan that is kept warm, made or in the making */
-	unsigned seats[WARM_MAX];
-};
-
-/*
- * engine_schedule() asks mix_keeps() about one seat after the other and then places a job on one of them; nothing changes in between. So
- * the first question counts for all of that search, and the next search, since a job has been placed by then, counts anew.
- */
-static struct {
-	const struct engine *engine;
-	uint64_t placed;
-	uint32_t seq;
-	struct tally tally;
-} search;
-
 static uint64_t fold(uint64_t hash, const void *data, size_t len)
 {
 	const unsigned char *p = data;
@@ -70,7 +55,6 @@ int mix_init(struct engine *engine, struct err *err)
 	_cleanup_free_ char *list = strdup(engine->config.warm_image ? engine->config.warm_image : "host");
 	char *rest = NULL;
 	int worst = 0;
-	search.engine = NULL; /* another engine may have lain at this address */
 	for (char *item = list ? strtok_r(list, ",", &rest) : NULL; item; item = strtok_r(NULL, ",", &rest)) {
 		struct err why = ERR_INIT;
 		char *count = strchr(item, '=');
@@ -108,17 +92,6 @@ static struct tally count_seats(const struct engine *engine)
 			tally.seats[at]++;
 	}
 	return tally;
-}
-
-static const struct tally *count_for_search(const struct engine *engine)
-{
-	if (search.engine != engine || search.placed != engine->placed || search.seq != engine->next_seq) {
-		search.tally = count_seats(engine);
-		search.engine = engine;
-		search.placed = engine->placed;
-		search.seq = engine->next_seq;
-	}
-	return &search.tally;
 }
 
 static bool has_floors(const struct engine *engine)
@@ -170,10 +143,14 @@ struct runtime *mix_next(struct seat *seat, struct wire_plan *plan)
 	return seat->last_runtime;
 }
 
-bool mix_keeps(const struct engine *engine, const struct seat *seat)
+void mix_count(const struct engine *engine, struct tally *ret)
 {
-	unsigned at = find_warm(engine, seat->plan_hash);
-	return at < WARM_MAX && engine->warm[at].floor > 0 && is_kept(engine, count_for_search(engine), at);
+	*ret = has_floors(engine) ? count_seats(engine) : (struct tally){0};
+}
+
+bool mix_keeps(const struct engine *engine, const struct tally *tally, const struct seat *seat)
+{
+	return is_kept(engine, tally, find_warm(engine, seat->plan_hash));
 }
 
 void engine_warmth(const struct engine *engine, uint64_t *ret_placed, uint64_t *ret_hits)

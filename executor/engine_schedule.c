@@ -26,15 +26,15 @@ static bool made_for(const struct seat *seat, const struct run *run)
  * How well an unclaimed seat suits, the higher the better; 0: not at all. Of equals the one that has idled longest is taken. A zygote
  * without a runtime does for any job of its plan, one with a runtime for those that the runtime can run.
  */
-static int suits(const struct engine *engine, const struct seat *seat, const struct run *run)
+static int suits(const struct engine *engine, const struct tally *tally, const struct seat *seat, const struct run *run)
 {
 	bool same = made_for(seat, run), runs = same && (!seat->runtime || runtime_fits(seat, run));
 	switch (seat->state) {
 	case SEAT_READY:
 		if (runs)
 			return seat->runtime == run->runtime ? 7 : 6;
-		return same ? 4 : mix_keeps(engine, seat) ? 2
-							  : 3;
+		return same ? 4 : mix_keeps(engine, tally, seat) ? 2
+								 : 3;
 	case SEAT_STAMPING:
 		return same && (!seat->runtime || seat->runtime == run->runtime) ? 5 : 1; /* ready in a moment */
 	case SEAT_NONE:
@@ -47,12 +47,14 @@ static int suits(const struct engine *engine, const struct seat *seat, const str
 static struct seat *find_seat(struct engine *engine, const struct run *run)
 {
 	struct seat *best = NULL;
+	struct tally tally;
 	int most = 0;
+	mix_count(engine, &tally);
 	for (unsigned i = 0; i < engine->nseats; i++) {
 		struct seat *seat = &engine->seats[i];
 		if (seat->run)
 			continue;
-		int how = suits(engine, seat, run);
+		int how = suits(engine, &tally, seat, run);
 		if (how == 7)
 			return seat;
 		if (how > most || (how == most && how > 1 && seat->idle_since_us < best->idle_since_us)) {
