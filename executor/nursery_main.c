@@ -63,6 +63,11 @@ static int make(void *env, void *slot, const struct wire_plan *plan, struct nurs
 	return 0;
 }
 
+static void handed_over(void *env, void *slot)
+{
+	stamp_handed_over(env, slot);
+}
+
 static int resize(void *env, void *slot, uint64_t bytes, uint64_t inodes, struct err *err)
 {
 	return stamp_resize(env, slot, bytes, inodes, err);
@@ -253,7 +258,7 @@ int main(int argc, char **argv)
 		r = stamp_env_enter(&env, FD_STATE, STORE_UID_BASE, force_tmpfs, &err);
 	if (r == 0) {
 		(void)close(FD_STATE);
-		const struct nursery_stamper stamper = {.env = &env, .slot_init = slot_init, .make = make, .resize = resize, .slow_to_clean = slow_to_clean, .detach = detach, .clean = clean, .slot_free = slot_free, .leftovers = leftovers, .sweep = sweep, .describe = describe};
+		const struct nursery_stamper stamper = {.env = &env, .slot_init = slot_init, .make = make, .handed_over = handed_over, .resize = resize, .slow_to_clean = slow_to_clean, .detach = detach, .clean = clean, .slot_free = slot_free, .leftovers = leftovers, .sweep = sweep, .describe = describe};
 		r = nursery_run(&config, &stamper, &tree, &err);
 		/* Let go first: of two that end together, one must find itself alone. */
 		struct flock none = {.l_type = F_UNLCK, .l_whence = SEEK_SET}, alone = {.l_type = F_WRLCK, .l_whence = SEEK_SET};

@@ -353,12 +353,17 @@ bool stamp_needs_helper(const struct stamp_env *env, const struct stamp_slot *sl
 		(st.f_blocks - st.f_bfree > HELPER_BLOCKS_MAX || st.f_files - st.f_ffree > HELPER_BLOCKS_MAX);
 }
 
-void stamp_detach(struct stamp_env *env, struct stamp_slot *slot)
+void stamp_handed_over(struct stamp_env *env, struct stamp_slot *slot)
 {
 	(void)env;
 	cleanup_close(&slot->root);
 	cleanup_close(&slot->usr);
 	cleanup_close(&slot->places);
+}
+
+void stamp_detach(struct stamp_env *env, struct stamp_slot *slot)
+{
+	stamp_handed_over(env, slot);
 	cleanup_close(&slot->scratch);
 }
 

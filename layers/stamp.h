@@ -83,6 +83,8 @@ static inline bool stamp_freed_late(const struct stamp_env *env)
 	return env->scratch == SCRATCH_QUOTA;
 }
 
+/* stamp_handed_over - whoever uses the mounts has its own copies: of what stamp_make() made, only the scratch is kept, for the two below. */
+void stamp_handed_over(struct stamp_env *env, struct stamp_slot *slot);
 /* stamp_resize - other limits for the scratch of a stamped slot. */
 int stamp_resize(struct stamp_env *env, struct stamp_slot *slot, uint64_t bytes, uint64_t inodes, struct err *err);
 

@@ -148,7 +148,7 @@ static int make_unified(struct cgroup_tree *tree, struct err *err)
 }
 
 /* v1 cpuset groups are born without CPUs and memory nodes, and refuse processes until they have both. */
-static int inherit_cpuset(int parent, int child, struct err *err)
+static int copy_cpuset(int parent, int child, struct err *err)
 {
 	static const char *const names[] = {"cpuset.cpus", "cpuset.mems"};
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
@@ -165,6 +165,12 @@ static int inherit_cpuset(int parent, int child, struct err *err)
 	return 0;
 }
 
+static int inherit_cpuset(struct cgroup_tree *tree, const char *name, struct err *err)
+{
+	_cleanup_close_ int child = open_dir(tree->v1[V1_CPUSET], name);
+	return child < 0 ? err_set(err, child, "open the cpuset leaf %s", name) : copy_cpuset(tree->v1[V1_CPUSET], child, err);
+}
+
 static int make_v1(struct cgroup_tree *tree, struct err *err)
 {
 	for (size_t i = 0; i < V1_MAX; i++) {
@@ -174,7 +180,7 @@ static int make_v1(struct cgroup_tree *tree, struct err *err)
 		if (tree->v1[i] < 0)
 			return err_wrap(err, "the v1 hierarchy of %s", v1_names[i]);
 		if (i == V1_CPUSET) {
-			int r = inherit_cpuset(tree->v1_root[i], tree->v1[i], err);
+			int r = copy_cpuset(tree->v1_root[i], tree->v1[i], err);
 			if (r < 0)
 				return r;
 		}
@@ -218,6 +224,20 @@ void cgroup_tree_close(struct cgroup_tree *tree, bool remove)
 static void leaf_name(unsigned number, char ret[32])
 {
 	(void)snprintf(ret, 32, "slot-%u", number);
+}
+
+/* A file of one of its groups, below petri's own group of the hierarchy. */
+static void leaf_path(unsigned number, const char *file, char ret[96])
+{
+	(void)snprintf(ret, 96, "slot-%u/%s", number, file);
+}
+
+static int open_leaf_file(int at, unsigned number, const char *file, int flags)
+{
+	char path[96];
+	leaf_path(number, file, path);
+	int fd = openat(at, path, flags | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? -errno : fd;
 }
 
 static bool leaf_is_empty(int dir)
@@ -267,34 +287,46 @@ int cgroup_leaf_remove(struct cgroup_tree *tree, unsigned number, struct err *er
 	return r;
 }
 
-/* Which directory of the leaf has a knob's file. */
-static int knob_dir(const struct cgroup_tree *tree, const struct cgroup_leaf *leaf, enum knob knob)
+/* In which hierarchy a knob's file is; V1_MAX: in the v2 tree. */
+static enum v1_controller knob_hierarchy(const struct cgroup_tree *tree, enum knob knob)
 {
 	if (tree->driver == POOL_DRIVER_V2)
-		return leaf->dir;
+		return V1_MAX;
 	switch (knob) {
 	case KNOB_KILL:
 	case KNOB_EVENTS:
 	case KNOB_CPU_STAT:
-		return leaf->dir;
+		return V1_MAX;
 	case KNOB_CPU_MAX:
 	case KNOB_THROTTLE:
-		return leaf->v1[V1_CPU];
+		return V1_CPU;
 	case KNOB_PIDS_MAX:
 	case KNOB_PIDS_PEAK:
 	case KNOB_PIDS_EVENTS:
-		return leaf->v1[V1_PIDS];
+		return V1_PIDS;
 	case KNOB_IO_MAX:
 	case KNOB_IO_WBPS:
 	case KNOB_IO_RIOPS:
 	case KNOB_IO_WIOPS:
 	case KNOB_IO_STAT:
-		return leaf->v1[V1_BLKIO];
+		return V1_BLKIO;
 	case KNOB_CPUSET:
-		return leaf->v1[V1_CPUSET];
+		return V1_CPUSET;
 	default:
-		return leaf->v1[V1_MEMORY];
+		return V1_MEMORY;
 	}
+}
+
+static int open_knob(const struct cgroup_tree *tree, const struct cgroup_leaf *leaf, enum knob knob, int flags)
+{
+	const char *file = leaf_knob_file(tree->driver, knob);
+	enum v1_controller c = knob_hierarchy(tree, knob);
+	if (!file || (c < V1_MAX && tree->v1[c] < 0))
+		return -ENOENT;
+	if (c < V1_MAX)
+		return open_leaf_file(tree->v1[c], leaf->number, file, flags);
+	int fd = openat(leaf->dir, file, flags | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
 }
 
 static int knob_flags(enum knob knob)
@@ -317,15 +349,16 @@ static int knob_flags(enum knob knob)
 }
 
 /* cgroup-v1/memory.rst, "OOM Control": "<eventfd> <fd of memory.oom_control>" to cgroup.event_control. */
-static int register_oom_event(const struct cgroup_leaf *leaf)
+static int register_oom_event(const struct cgroup_tree *tree, const struct cgroup_leaf *leaf)
 {
 	_cleanup_close_ int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	_cleanup_close_ int control = openat(leaf->v1[V1_MEMORY], "memory.oom_control", O_RDONLY | O_CLOEXEC);
-	char text[64];
+	_cleanup_close_ int control = open_knob(tree, leaf, KNOB_MEMORY_EVENTS, O_RDONLY);
+	char text[64], path[96];
 	if (event < 0 || control < 0)
 		return -errno;
 	(void)snprintf(text, sizeof(text), "%d %d", event, control);
-	int r = fd_put(leaf->v1[V1_MEMORY], "cgroup.event_control", text);
+	leaf_path(leaf->number, "cgroup.event_control", path);
+	int r = fd_put(tree->v1[V1_MEMORY], path, text);
 	return r < 0 ? r : TAKE_FD(event);
 }
 
@@ -334,21 +367,15 @@ static uint32_t open_knobs(const struct cgroup_tree *tree, struct cgroup_leaf *l
 	uint32_t knobs = 0;
 	size_t n = 0;
 	cleanup_close(&leaf->charged);
-	leaf->charged = openat(knob_dir(tree, leaf, KNOB_MEMORY_NOW), leaf_knob_file(tree->driver, KNOB_MEMORY_NOW), O_RDONLY | O_CLOEXEC);
+	leaf->charged = open_knob(tree, leaf, KNOB_MEMORY_NOW, O_RDONLY);
 	for (unsigned k = 0; k < KNOB_MAX; k++) {
 		int fd = -1;
-		if (k == KNOB_OOM_EVENT) {
-			if (tree->driver == POOL_DRIVER_HYBRID)
-				fd = register_oom_event(leaf);
-		} else {
-			const char *file = leaf_knob_file(tree->driver, k);
-			int dir = knob_dir(tree, leaf, k);
-			if (!file || dir < 0)
-				continue;
-			fd = openat(dir, file, knob_flags(k) | O_CLOEXEC);
-			if (fd < 0 && k == KNOB_MEMORY_PEAK)
-				fd = openat(dir, file, O_RDONLY | O_CLOEXEC); /* not writable before 6.12 */
-		}
+		if (k != KNOB_OOM_EVENT)
+			fd = open_knob(tree, leaf, k, knob_flags(k));
+		else if (tree->driver == POOL_DRIVER_HYBRID)
+			fd = register_oom_event(tree, leaf);
+		if (fd < 0 && k == KNOB_MEMORY_PEAK)
+			fd = open_knob(tree, leaf, k, O_RDONLY); /* not writable before 6.12 */
 		if (fd < 0)
 			continue;
 		knobs |= 1u << k;
@@ -365,7 +392,9 @@ static void prepare_leaf(const struct cgroup_tree *tree, const struct cgroup_lea
 		(void)fd_put(leaf->dir, "memory.swap.max", "0");
 		return;
 	}
-	(void)fd_put(leaf->v1[V1_MEMORY], "memory.swappiness", "0");
+	char path[96];
+	leaf_path(leaf->number, "memory.swappiness", path);
+	(void)fd_put(tree->v1[V1_MEMORY], path, "0");
 }
 
 /*
@@ -378,36 +407,32 @@ static int give_procs(int dir, uid_t owner, struct err *err)
 	return fchownat(dir, "cgroup.procs", owner, owner, AT_SYMLINK_NOFOLLOW) < 0 ? err_set(err, errno, "give cgroup.procs to the room") : 0;
 }
 
-static int make_job(struct cgroup_leaf *leaf, uid_t owner, struct err *err)
+static int make_job(int slot, struct cgroup_leaf *leaf, uid_t owner, struct err *err)
 {
-	leaf->dir = make_dir(leaf->slot, JOB, err);
+	leaf->dir = make_dir(slot, JOB, err);
 	return leaf->dir < 0 ? leaf->dir : give_procs(leaf->dir, owner, err);
 }
 
 static int make_slot(struct cgroup_tree *tree, const char *name, struct cgroup_leaf *leaf, uid_t owner, struct err *err)
 {
-	leaf->slot = make_dir(tree->unified, name, err);
-	if (leaf->slot < 0)
-		return leaf->slot;
+	_cleanup_close_ int slot = make_dir(tree->unified, name, err);
+	if (slot < 0)
+		return slot;
 	if (tree->driver == POOL_DRIVER_V2)
-		enable_controllers(leaf->slot);
-	int r = give_procs(leaf->slot, owner, err);
-	if (r == 0)
-		r = leaf->room = make_dir(leaf->slot, ROOM, err);
-	return r < 0 ? r : make_job(leaf, owner, err);
+		enable_controllers(slot);
+	int r = give_procs(slot, owner, err);
+	if (r == 0 && mkdirat(slot, ROOM, 0755) < 0 && errno != EEXIST)
+		r = err_set(err, errno, "make cgroup " ROOM);
+	return r < 0 ? r : make_job(slot, leaf, owner, err);
 }
 
-static int make_v1_leaf(struct cgroup_tree *tree, enum v1_controller c, const char *name, struct cgroup_leaf *leaf, struct err *err)
+static int make_v1_leaf(struct cgroup_tree *tree, enum v1_controller c, const char *name, struct err *err)
 {
 	if (tree->v1[c] < 0)
 		return 0;
-	int r = leaf->v1[c] = make_dir(tree->v1[c], name, err);
-	if (r >= 0 && c == V1_CPUSET)
-		r = inherit_cpuset(tree->v1[c], leaf->v1[c], err);
-	if (r < 0)
-		return r;
-	leaf->procs[c] = openat(leaf->v1[c], "cgroup.procs", O_WRONLY | O_CLOEXEC);
-	return leaf->procs[c] < 0 ? err_set(err, errno, "open cgroup.procs of %s", v1_names[c]) : 0;
+	if (mkdirat(tree->v1[c], name, 0755) < 0 && errno != EEXIST)
+		return err_set(err, errno, "make cgroup %s of %s", name, v1_names[c]);
+	return c == V1_CPUSET ? inherit_cpuset(tree, name, err) : 0;
 }
 
 int cgroup_leaf_make(struct cgroup_tree *tree, unsigned number, uid_t owner, struct cgroup_leaf *ret, int ret_fds[KNOB_MAX],
@@ -416,12 +441,13 @@ int cgroup_leaf_make(struct cgroup_tree *tree, unsigned number, uid_t owner, str
 	char name[32];
 	leaf_name(number, name);
 	struct cgroup_leaf leaf = CGROUP_LEAF_NONE;
+	leaf.number = number;
 	int r = cgroup_leaf_remove(tree, number, err);
 	if (r < 0)
 		return r;
 	r = make_slot(tree, name, &leaf, owner, err);
 	for (size_t i = 0; r >= 0 && i < V1_MAX; i++)
-		r = make_v1_leaf(tree, i, name, &leaf, err);
+		r = make_v1_leaf(tree, i, name, err);
 	if (r < 0) {
 		cgroup_leaf_close(&leaf);
 		return err_wrap(err, "leaf %s", name);
@@ -432,62 +458,85 @@ int cgroup_leaf_make(struct cgroup_tree *tree, unsigned number, uid_t owner, str
 	return 0;
 }
 
-static int put_pid(int procs, pid_t pid)
+static int put_pid(int at, const char *file, pid_t pid)
 {
 	char text[16];
-	int n = snprintf(text, sizeof(text), "%d", pid);
-	return write(procs, text, (size_t)n) < 0 ? -errno : 0;
+	(void)snprintf(text, sizeof(text), "%d", pid);
+	return fd_put(at, file, text);
 }
 
-int cgroup_leaf_attach_v1(const struct cgroup_leaf *leaf, pid_t pid, struct err *err)
+int cgroup_leaf_attach_v1(const struct cgroup_tree *tree, const struct cgroup_leaf *leaf, pid_t pid, struct err *err)
 {
+	char procs[96];
+	leaf_path(leaf->number, "cgroup.procs", procs);
 	for (size_t i = 0; i < V1_MAX; i++) {
-		int r = leaf->procs[i] >= 0 ? put_pid(leaf->procs[i], pid) : 0;
+		int r = tree->v1[i] >= 0 ? put_pid(tree->v1[i], procs, pid) : 0;
 		if (r < 0)
 			return err_set(err, r, "attach to the %s leaf", v1_names[i]);
 	}
 	return 0;
 }
 
-int cgroup_leaf_attach_unified(const struct cgroup_leaf *leaf, pid_t pid, struct err *err)
+int cgroup_leaf_open_room(const struct cgroup_tree *tree, const struct cgroup_leaf *leaf, struct err *err)
 {
-	_cleanup_close_ int procs = openat(leaf->room, "cgroup.procs", O_WRONLY | O_CLOEXEC);
-	int r = procs < 0 ? -errno : put_pid(procs, pid);
+	int fd = open_leaf_file(tree->unified, leaf->number, ROOM, O_RDONLY | O_DIRECTORY);
+	return fd < 0 ? err_set(err, fd, "open the room's group") : fd;
+}
+
+int cgroup_leaf_attach_unified(const struct cgroup_tree *tree, const struct cgroup_leaf *leaf, pid_t pid, struct err *err)
+{
+	char procs[96];
+	leaf_path(leaf->number, ROOM "/cgroup.procs", procs);
+	int r = put_pid(tree->unified, procs, pid);
 	return r < 0 ? err_set(err, r, "attach to the slot") : 0;
+}
+
+void cgroup_leaf_drop_cache(const struct cgroup_tree *tree, const struct cgroup_leaf *leaf, uint64_t bytes)
+{
+	char path[96], text[32];
+	if (tree->v1[V1_MEMORY] >= 0 && tree->driver == POOL_DRIVER_HYBRID) {
+		leaf_path(leaf->number, "memory.force_empty", path);
+		(void)fd_put(tree->v1[V1_MEMORY], path, "0");
+		return;
+	}
+	(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)bytes);
+	(void)fd_put(leaf->dir, "memory.reclaim", text);
 }
 
 static int renew_pids(struct cgroup_tree *tree, const char *name, struct cgroup_leaf *leaf, pid_t keeper, struct err *err)
 {
+	int pids = tree->v1[V1_PIDS];
+	char procs[96];
+	leaf_path(leaf->number, "cgroup.procs", procs);
 	/* A group with a member cannot be removed: the keeper waits in the parent. */
-	_cleanup_close_ int parent = openat(tree->v1[V1_PIDS], "cgroup.procs", O_WRONLY | O_CLOEXEC);
-	int r = parent < 0 ? -errno : put_pid(parent, keeper);
+	int r = put_pid(pids, "cgroup.procs", keeper);
 	if (r < 0)
 		return err_set(err, r, "move the keeper");
-	cleanup_close(&leaf->v1[V1_PIDS]);
-	cleanup_close(&leaf->procs[V1_PIDS]);
-	if (unlinkat(tree->v1[V1_PIDS], name, AT_REMOVEDIR) < 0)
+	if (unlinkat(pids, name, AT_REMOVEDIR) < 0)
 		return err_set(err, errno, "remove the pids leaf %s", name);
-	r = leaf->v1[V1_PIDS] = make_dir(tree->v1[V1_PIDS], name, err);
+	r = make_v1_leaf(tree, V1_PIDS, name, err);
 	if (r < 0)
 		return r;
-	leaf->procs[V1_PIDS] = openat(leaf->v1[V1_PIDS], "cgroup.procs", O_WRONLY | O_CLOEXEC);
-	r = leaf->procs[V1_PIDS] < 0 ? -errno : put_pid(leaf->procs[V1_PIDS], keeper);
+	r = put_pid(pids, procs, keeper);
 	return r < 0 ? err_set(err, r, "move the keeper back") : 0;
 }
 
-int cgroup_leaf_renew(struct cgroup_tree *tree, unsigned number, uid_t owner, struct cgroup_leaf *leaf, pid_t keeper,
-	int ret_fds[KNOB_MAX], uint32_t *ret_knobs, struct err *err)
+int cgroup_leaf_renew(struct cgroup_tree *tree, uid_t owner, struct cgroup_leaf *leaf, pid_t keeper, int ret_fds[KNOB_MAX],
+	uint32_t *ret_knobs, struct err *err)
 {
 	char name[32];
-	leaf_name(number, name);
+	leaf_name(leaf->number, name);
 	cleanup_close(&leaf->dir);
-	if (unlinkat(leaf->slot, JOB, AT_REMOVEDIR) < 0 && errno != ENOENT)
+	_cleanup_close_ int slot = open_dir(tree->unified, name);
+	if (slot < 0)
+		return err_set(err, slot, "open cgroup %s", name);
+	if (unlinkat(slot, JOB, AT_REMOVEDIR) < 0 && errno != ENOENT)
 		return err_set(err, errno, "remove cgroup %s/" JOB, name);
-	int r = make_job(leaf, owner, err);
+	int r = make_job(slot, leaf, owner, err);
 	if (r == 0 && tree->driver == POOL_DRIVER_HYBRID)
 		r = renew_pids(tree, name, leaf, keeper, err);
-	if (r >= 0 && leaf->v1[V1_CPUSET] >= 0)
-		r = inherit_cpuset(tree->v1[V1_CPUSET], leaf->v1[V1_CPUSET], err);
+	if (r >= 0 && tree->driver == POOL_DRIVER_HYBRID && tree->v1[V1_CPUSET] >= 0)
+		r = inherit_cpuset(tree, name, err);
 	if (r < 0)
 		return r;
 	if (tree->driver == POOL_DRIVER_V2)
@@ -500,8 +549,4 @@ void cgroup_leaf_close(struct cgroup_leaf *leaf)
 {
 	cleanup_close(&leaf->charged);
 	cleanup_close(&leaf->dir);
-	cleanup_close(&leaf->room);
-	cleanup_close(&leaf->slot);
-	fd_close_many(leaf->v1, V1_MAX);
-	fd_close_many(leaf->procs, V1_MAX);
 }

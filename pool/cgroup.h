@@ -33,22 +33,16 @@ struct cgroup_tree {
 	int v1_root[V1_MAX];
 };
 
+/* What is seldom needed of a leaf is opened by its number: each open file of a slot is copied with every fork of the nursery. */
 struct cgroup_leaf {
-	int slot;	   /* slot-N in the v2 tree: holds the two below, and no process */
-	int room;	   /* slot-N/room: for the room, which the job's limits do not touch there */
-	int dir;	   /* slot-N/job, the leaf: for CLONE_INTO_CGROUP */
-	int charged;	   /* its memory.current; v1: memory.usage_in_bytes */
-	int v1[V1_MAX];	   /* its directories in the v1 hierarchies */
-	int procs[V1_MAX]; /* their cgroup.procs, kept open for attaching */
+	unsigned number;
+	int dir;     /* slot-N/job, the leaf: for CLONE_INTO_CGROUP. slot-N holds it, and slot-N/room for the room */
+	int charged; /* its memory.current; v1: memory.usage_in_bytes */
 };
 #define CGROUP_LEAF_NONE \
 	(struct cgroup_leaf) \
 	{ \
-		.slot = -1, .room = -1, .dir = -1, .charged = -1, .v1 = {-1, -1, -1, -1, -1}, .procs = { -1, \
-			-1, \
-			-1, \
-			-1, \
-			-1 } \
+		.dir = -1, .charged = -1 \
 	}
 
 /*
@@ -72,12 +66,16 @@ int cgroup_leaf_make(struct cgroup_tree *tree, unsigned number, uid_t owner, str
  * beside it; on hybrid hosts the one in the v2 tree and pids, and the CPU set is restored, while the keeper stays in the others.
  * Fds as for cgroup_leaf_make().
  */
-int cgroup_leaf_renew(struct cgroup_tree *tree, unsigned number, uid_t owner, struct cgroup_leaf *leaf, pid_t keeper,
-	int ret_fds[KNOB_MAX], uint32_t *ret_knobs, struct err *err);
+int cgroup_leaf_renew(struct cgroup_tree *tree, uid_t owner, struct cgroup_leaf *leaf, pid_t keeper, int ret_fds[KNOB_MAX],
+	uint32_t *ret_knobs, struct err *err);
 /* cgroup_leaf_attach_v1 - move a process into all v1 leaves: a grace period each. */
-int cgroup_leaf_attach_v1(const struct cgroup_leaf *leaf, pid_t pid, struct err *err);
-/* cgroup_leaf_attach_unified - move a room into its group of the v2 tree, where it could not be born there. */
-int cgroup_leaf_attach_unified(const struct cgroup_leaf *leaf, pid_t pid, struct err *err);
+int cgroup_leaf_attach_v1(const struct cgroup_tree *tree, const struct cgroup_leaf *leaf, pid_t pid, struct err *err);
+/* cgroup_leaf_open_room - the room's group in the v2 tree, to be born in. Return: the fd (caller owns), or -errno. */
+int cgroup_leaf_open_room(const struct cgroup_tree *tree, const struct cgroup_leaf *leaf, struct err *err);
+/* cgroup_leaf_attach_unified - move a room there, where it could not be born there. */
+int cgroup_leaf_attach_unified(const struct cgroup_tree *tree, const struct cgroup_leaf *leaf, pid_t pid, struct err *err);
+/* cgroup_leaf_drop_cache - reclaim the page cache that is charged to the leaf: up to @bytes, on v1 all. */
+void cgroup_leaf_drop_cache(const struct cgroup_tree *tree, const struct cgroup_leaf *leaf, uint64_t bytes);
 void cgroup_leaf_close(struct cgroup_leaf *leaf);
 /* cgroup_leaf_remove - kill what is in slot-NUMBER, wait up to 2 s for it to be empty, and remove it everywhere.
  * Return: 0 (also when there was none), -EBUSY. */

@@ -181,6 +181,9 @@ int nursery_run(const struct nursery_config *config, const struct nursery_stampe
 	struct err *err)
 {
 	struct nursery n = {.config = config, .stamper = stamper, .tree = tree, .peak_resets = true, .home_net = -1};
+	n.reserved = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (n.reserved < 0)
+		return err_set(err, errno, "reserve an fd");
 	_cleanup_free_ struct slot *slots = calloc(config->nslots, sizeof(*slots));
 	if (!slots)
 		return err_set(err, ENOMEM, "%u slots", config->nslots);

@@ -26,6 +26,8 @@ struct nursery_stamper {
 	int (*slot_init)(void *env, unsigned number, uid_t uid_base, void **ret, struct err *err);
 	/* Make the root. *ret_step: enum pool_step. */
 	int (*make)(void *env, void *slot, const struct wire_plan *plan, struct nursery_mounts *ret, unsigned *ret_step, struct err *err);
+	/* The room has its copies of the mounts: of the nursery's, only what resize and clean need is kept. */
+	void (*handed_over)(void *env, void *slot);
 	int (*resize)(void *env, void *slot, uint64_t bytes, uint64_t inodes, struct err *err);
 	/* True when letting go may take more than about 100 µs. */
 	bool (*slow_to_clean)(void *env, void *slot);

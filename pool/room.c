@@ -92,7 +92,8 @@ static void wait_for_nursery(struct room *room)
 
 /*
  * In the slot's own user namespace, so only processes in the sandbox feel it. The other kinds must stay allowed for the room itself;
- * a job would need a capability for them, and has none without a user namespace of its own.
+ * a job would need a capability for them, and has none without a user namespace of its own. Through the room's own /proc: in one that
+ * rooms share, each user namespace adds entries of the same names to the same hash chains, which every look-up walks (proc_sys_compare()).
  */
 static int forbid_namespaces(void)
 {
@@ -210,10 +211,11 @@ static int set_up(struct room *room, unsigned *step)
 	r = sys_keyctl_join_session();
 	if (r < 0 && r != -ENOSYS)
 		return r;
+	r = room_setup_mounts(room->root, room->usr, room->scratch, step);
+	if (r < 0)
+		return r;
 	*step = STEP_SETUP_SYSCTL;
 	r = forbid_namespaces();
-	if (r == 0)
-		r = room_setup_mounts(room->root, room->usr, room->scratch, step);
 	if (r < 0)
 		return r;
 	(void)close(room->root);
@@ -405,7 +407,7 @@ static void fail(unsigned step, int error)
 static void room_main(const struct room_spec *given)
 {
 	static struct room room;
-	static struct room_spec spec; /* the caller's may change under our eyes: pool/keeper.c */
+	static struct room_spec spec;
 	unsigned step = STEP_NONE;
 	spec = *given;
 	room = (struct room){.spec = &spec, .zygote = {.spec = &spec}};

@@ -49,16 +49,27 @@ static void give_leaf_up(struct slot *s)
 	cgroup_leaf_close(&s->leaf);
 }
 
-/* A keeper that sits in the v1 leaves. */
-static int place_keeper(struct nursery *n, struct slot *s, struct err *err)
+/* A keeper for the v1 leaves; it gets ready while they are made. */
+static int start_keeper(struct nursery *n, struct slot *s, struct err *err)
 {
 	if (!hybrid(n) || s->keeper.pid > 0)
 		return 0;
 	keeper_stop(&s->keeper);
-	int r = keeper_start(&s->keeper, s->net);
+	int r = keeper_start(&s->keeper, n->reserved);
+	return r < 0 ? err_set(err, r, "fork a keeper") : 0;
+}
+
+/* A keeper that sits in them. */
+static int place_keeper(struct nursery *n, struct slot *s, struct err *err)
+{
+	int r = start_keeper(n, s, err);
+	if (r < 0 || !hybrid(n) || s->keeper.settled)
+		return r;
+	r = keeper_settle(&s->keeper, n->reserved);
 	if (r < 0)
-		return err_set(err, r, "fork a keeper");
-	r = cgroup_leaf_attach_v1(&s->leaf, s->keeper.pid, err);
+		(void)err_set(err, r, "have a keeper");
+	else
+		r = cgroup_leaf_attach_v1(n->tree, &s->leaf, s->keeper.pid, err);
 	if (r < 0)
 		give_leaf_up(s);
 	return r;
@@ -78,10 +89,14 @@ static int make_leaf(struct nursery *n, struct slot *s, struct err *err)
 	int r;
 	if (renew) {
 		/* On hybrid hosts the room must be gone, since it sits in the same groups. */
-		r = cgroup_leaf_renew(n->tree, s->number, root_of(s), &s->leaf, s->keeper.pid, fds, &knobs, err);
+		r = cgroup_leaf_renew(n->tree, root_of(s), &s->leaf, s->keeper.pid, fds, &knobs, err);
 	} else {
-		keeper_stop(&s->keeper);
+		if (s->keeper.settled) /* in what the leaf was */
+			keeper_stop(&s->keeper);
 		cgroup_leaf_close(&s->leaf);
+		r = start_keeper(n, s, err);
+		if (r < 0)
+			return r;
 		r = cgroup_leaf_make(n->tree, s->number, root_of(s), &s->leaf, fds, &knobs, err);
 	}
 	if (r < 0) {
@@ -132,13 +147,15 @@ static int make_net(struct nursery *n, struct slot *s, struct err *err)
 int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct err *err)
 {
 	struct slot *s = &n->slots[index];
-	*s = (struct slot){.index = index, .lock = -1, .room_pidfd = -1, .requests = -1, .control = -1, .last = -1, .net = -1, .leaf = CGROUP_LEAF_NONE};
+	*s = (struct slot){.index = index, .lock = -1, .room_pidfd = -1, .requests = -1, .control = -1, .last = -1, .net = -1, .keeper = KEEPER_NONE, .leaf = CGROUP_LEAF_NONE};
 	int r = slot_take_number(n, first_number, &s->lock, err);
 	if (r < 0)
 		return r;
 	unsigned number = s->number = (unsigned)r;
-	r = n->stamper->slot_init(n->stamper->env, number, root_of(s), &s->stamp, err);
+	r = start_keeper(n, s, err);
 	if (r == 0)
+		r = n->stamper->slot_init(n->stamper->env, number, root_of(s), &s->stamp, err);
+	if (r == 0 && !hybrid(n)) /* a keeper has its own */
 		r = make_net(n, s, err);
 	if (r == 0)
 		r = make_leaf(n, s, err);
@@ -168,7 +185,7 @@ static int introduce(struct nursery *n, struct slot *s, unsigned *step, struct e
 	(void)snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", s->room);
 	(void)fd_put(AT_FDCWD, path, "1000");
 	*step = STEP_ATTACH;
-	return n->attach_unified ? cgroup_leaf_attach_unified(&s->leaf, s->room, err) : 0;
+	return n->attach_unified ? cgroup_leaf_attach_unified(n->tree, &s->leaf, s->room, err) : 0;
 }
 
 /* The room is born in the slot's network namespace: it could not enter it, which belongs to the machine's root. */
@@ -212,12 +229,16 @@ static int make_room(struct nursery *n, struct slot *s, unsigned *step, struct e
 	if (pipe2(go, O_CLOEXEC) < 0)
 		return err_set(err, errno, "make a pipe");
 	_cleanup_close_ int wait = go[0], start = go[1];
-	const struct room_spec spec = {.group = n->attach_unified ? -1 : s->leaf.room, .requests = theirs, .go = wait, .number = ++s->rooms, .root = mounts.root, .usr = mounts.usr, .scratch = mounts.scratch, .network = s->plan.network, .filter = policy->fd, .filter_len = policy->len, .listener = policy->listener, .early = policy->early, .lazy_scratch = mounts.freed_late, .apart = !hybrid(n)};
+	_cleanup_close_ int group = n->attach_unified ? -1 : cgroup_leaf_open_room(n->tree, &s->leaf, err);
+	if (group < 0 && !n->attach_unified)
+		return group;
+	const struct room_spec spec = {.group = group, .requests = theirs, .go = wait, .number = ++s->rooms, .root = mounts.root, .usr = mounts.usr, .scratch = mounts.scratch, .network = s->plan.network, .filter = policy->fd, .filter_len = policy->len, .listener = policy->listener, .early = policy->early, .lazy_scratch = mounts.freed_late, .apart = !hybrid(n)};
 	r = clone_room(n, s, &spec, err);
 	if (r < 0)
 		return r;
 	s->state = SLOT_ROOM;
 	s->made_for = s->plan;
+	n->stamper->handed_over(n->stamper->env, s->stamp);
 	r = introduce(n, s, step, err);
 	cleanup_close(&wait);
 	if (r == 0 && write(start, "g", 1) != 1) {
@@ -301,16 +322,13 @@ static uint64_t charged(const struct slot *s)
 	return s->leaf.charged < 0 || fd_pread_u64(s->leaf.charged, &now) < 0 ? 0 : now;
 }
 
-static void drop_cache(struct slot *s)
+static void drop_cache(struct nursery *n, struct slot *s)
 {
 	/* What the job read first stays charged to its leaf, and would be part of the next job's peak. */
 	uint64_t now = charged(s);
-	int v1 = s->leaf.v1[V1_MEMORY];
 	if (now < s->cache_floor + STALE_CACHE_BYTES)
 		return;
-	char text[32];
-	(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)now);
-	(void)fd_put(v1 >= 0 ? v1 : s->leaf.dir, v1 >= 0 ? "memory.force_empty" : "memory.reclaim", v1 >= 0 ? "0" : text);
+	cgroup_leaf_drop_cache(n->tree, &s->leaf, now);
 	s->cache_floor = charged(s); /* page tables, stacks, and what the kernel charges ahead: not to be tried each time */
 }
 
@@ -326,6 +344,7 @@ static void let_go_of_others(struct nursery *n, const struct slot *mine)
 {
 	for (unsigned i = 0; i < n->nslots; i++) {
 		struct slot *s = &n->slots[i];
+		cleanup_close(&s->keeper.sock);
 		if (s == mine)
 			continue;
 		n->stamper->detach(n->stamper->env, s->stamp);
@@ -365,7 +384,7 @@ static void clean(struct nursery *n, struct slot *s)
 			n->stamper->detach(n->stamper->env, s->stamp);
 			int r = n->stamper->clean(n->stamper->env, s->stamp, &err);
 			if (r == 0)
-				drop_cache(s);
+				drop_cache(n, s);
 			else
 				log_write(LOG_ERROR_, "nursery: slot=%u cannot clean: error=\"%s\"", s->number, err_msg(&err));
 			_exit(r == 0 ? 0 : 1);
@@ -381,7 +400,7 @@ static void clean(struct nursery *n, struct slot *s)
 	}
 	if (slow)
 		(void)n->stamper->clean(n->stamper->env, s->stamp, NULL); /* no fork: slower, but clean */
-	drop_cache(s);
+	drop_cache(n, s);
 	become_empty(n, s);
 }
 
@@ -405,7 +424,7 @@ static bool reuse_room(struct nursery *n, struct slot *s)
 	end_opener(s);
 	int r = leaf_is_worn(n, s) ? make_leaf(n, s, &err) : 0;
 	if (r == 0) {
-		drop_cache(s);
+		drop_cache(n, s);
 		step = STEP_SCRATCH;
 		if (s->made_for.disk_bytes != s->plan.disk_bytes || s->made_for.disk_inodes != s->plan.disk_inodes)
 			r = n->stamper->resize(n->stamper->env, s->stamp, s->plan.disk_bytes, s->plan.disk_inodes, &err);

@@ -30,6 +30,7 @@ struct nursery {
 	struct cgroup_tree *tree;
 	struct policy_slot policies[POOL_POLICIES_MAX];
 	int home_net;	     /* the nursery's own network namespace */
+	int reserved;	     /* a low fd number: keeper_start() */
 	bool attach_unified; /* rooms cannot be born in their group here; see make_room() */
 	bool peak_resets;    /* memory.peak can be set back: leaves are reused */
 	struct slot *slots;
@@ -52,7 +53,7 @@ struct slot {
 	int rooms;		   /* made so far */
 	struct wire_plan made_for; /* the room's plan, with the disk limits that hold now */
 	int net;		   /* the slot's empty network namespace, loopback down, for policies without sockets: shared only with
-				     * the slot's later jobs, since /proc/net shows a namespace's sockets to all in it */
+				     * the slot's later jobs, since /proc/net shows a namespace's sockets to all in it. -1 where a keeper has it */
 	uint64_t cache_floor;	   /* bytes charged to the leaf that reclaim could not take */
 	bool pending;		   /* a STAMP waits for the slot to be empty */
 	uint32_t seq;
