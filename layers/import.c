@@ -146,8 +146,35 @@ int import_run(struct store *store, const struct import_source *source, struct l
 	return r < 0 ? r : layer_publish(&temp, &report, true, ret, err);
 }
 
+static int walk_dirfd(void *ctx, struct stream *stream, struct err *err)
+{
+	return import_dir_walk(*(const int *)ctx, stream, err);
+}
+
+int layer_import(struct store *store, const struct layer_source *args, struct layer_info *ret, struct err *err)
+{
+	struct stat st;
+	int fd = args->fd;
+	if (fstat(fd, &st) < 0)
+		return err_set(err, errno, "stat the source of the import");
+	struct import_source source = {.fd = fd};
+	if (S_ISDIR(st.st_mode)) {
+		source.walk = walk_dirfd;
+		source.ctx = &fd;
+	} else if (args->offset > 0 && lseek(fd, (off_t)args->offset, SEEK_SET) < 0) {
+		return err_set(err, errno, "seek in the source of the import");
+	}
+	return import_run(store, &source, ret, err);
+}
+
+int layer_import_dir(struct store *store, int dirfd, struct layer_info *ret, struct err *err)
+{
+	const struct layer_source source = {.fd = dirfd};
+	return layer_import(store, &source, ret, err);
+}
+
 int layer_import_tar(struct store *store, int fd, struct layer_info *ret, struct err *err)
 {
-	const struct import_source source = {.fd = fd};
-	return import_run(store, &source, ret, err);
+	const struct layer_source source = {.fd = fd};
+	return layer_import(store, &source, ret, err);
 }

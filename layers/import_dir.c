@@ -203,14 +203,3 @@ int import_dir_walk(int dirfd, struct stream *stream, struct err *err)
 	inotab_clear(&w->inodes);
 	return r;
 }
-
-static int walk_dirfd(void *ctx, struct stream *stream, struct err *err)
-{
-	return import_dir_walk(*(const int *)ctx, stream, err);
-}
-
-int layer_import_dir(struct store *store, int dirfd, struct layer_info *ret, struct err *err)
-{
-	const struct import_source source = {.fd = -1, .walk = walk_dirfd, .ctx = &dirfd};
-	return import_run(store, &source, ret, err);
-}

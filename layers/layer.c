@@ -162,6 +162,13 @@ static int read_description(struct store *store, const uint8_t id[16], struct de
 	return 0;
 }
 
+void layer_info_release(struct layer_info *info)
+{
+	if (info->held > 0)
+		(void)close(info->held);
+	info->held = 0;
+}
+
 int layer_load(struct store *store, const uint8_t id[16], struct layer_info *ret, struct err *err)
 {
 	struct description d = {.pack_bytes = 0};

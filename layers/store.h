@@ -70,26 +70,45 @@ int blob_sha256(struct store *store, const uint8_t id[16], char ret_hex[65], str
 /* ---- layers ---- */
 struct layer_info {
 	uint8_t id[16];
-	uint64_t bytes; /* of regular files */
+	uint64_t bytes; /* of regular files, each inode once */
 	uint64_t entries;
 	bool has_pack; /* only regular files and directories under one directory of the job's (commit), small enough
 			* to be delivered as files: layers/<hex>/pack exists (base/pack.h) */
+	bool opaque;   /* the root hides all that lies beneath (OCI): an image needs no layers below this one */
+	bool existed;  /* from an import or commit: it was in the store already */
+	int held;      /* from an import: an fd, always > 2, whose lock keeps gc away; 0: none. See layer_info_release() */
 };
+
+/* layer_info_release - let go of the lock. Once an image names the layer, that keeps it. Does nothing to a zeroed one. */
+void layer_info_release(struct layer_info *info);
 
 #define LAYER_PACK_MAX_BYTES (16u << 20)
 #define LAYER_PACK_MAX_ENTRIES 256u
 
+/* What an import reads. */
+struct layer_source {
+	int fd;		       /* a directory, or a file that holds the archive from `offset` on; borrowed */
+	uint64_t offset, size; /* of the archive in the file, in bytes; size 0: to the end of the file */
+	bool oci;	       /* names beginning with .wh. are whiteouts; archives only */
+	const char *sha256;    /* 64 hex digits that the raw bytes must have, or NULL */
+	const char *diff_id;   /* 64 hex digits of the uncompressed tar (OCI rootfs.diff_ids), or NULL */
+	/* Called now and then in the caller while it reads; total is 0 where it is not known. Or NULL. */
+	void (*progress)(void *ctx, uint64_t done, uint64_t total);
+	void *ctx;
+};
+
 /*
- * layer_import_dir - import the tree beneath dirfd, owned by host ids as found.
- * layer_import_tar - import a tar (plain, gzip, zstd, xz; libarchive) read from fd.
- * Regular files, directories, links, modes, owners (0..65535) and times in seconds are kept. Dropped: setuid and setgid,
- * every extended attribute, devices, FIFOs and sockets, the content of other mounts. Refused, naming the entry: absolute
- * paths, "..", paths through a link, hard links to anything but a file of the same tree, owners out of range, and more
- * than 64 GiB (or what is free), 2 million entries or 256 levels. A tar must be plain, gzip, zstd or xz; give a
- * read-only fd. A tree that is stored already is shared; -EEXIST when another one has the same id.
- * Both run the parser in a child: own user namespace mapped onto the store's range, empty network namespace,
- * seccomp, closed fds. Nothing is stored unless all of it was good. Call as root.
+ * layer_import - make a layer of a directory (owned by host ids as found) or of a tar (plain, gzip, zstd, xz).
+ * docs/store.md says what a layer keeps and what it drops, and the bounds. Refused, naming the entry: absolute paths,
+ * "..", paths through a link, hard links to anything but a file of the same tree, owners out of 0..65535.
+ * A tree that is stored already is shared; -EEXIST when another one has the same id; -EBADMSG when a digest differs.
+ * Parsing and writing happen in two children without rights: own user namespaces mapped onto the store's range,
+ * empty network namespaces, seccomp, closed fds. Nothing is stored unless all of it was good. Call as root.
+ * The layer in *ret is held: gc leaves it alone until layer_info_release() or the end of the process.
  */
+int layer_import(struct store *store, const struct layer_source *source, struct layer_info *ret, struct err *err);
+
+/* layer_import_dir, layer_import_tar - layer_import() of all of it, without digests and progress. */
 int layer_import_dir(struct store *store, int dirfd, struct layer_info *ret, struct err *err);
 int layer_import_tar(struct store *store, int fd, struct layer_info *ret, struct err *err);
 
