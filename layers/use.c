@@ -61,6 +61,16 @@ int layer_hold(struct store *store, const uint8_t id[16], struct err *err)
 	return TAKE_FD(fd);
 }
 
+int layer_hold_new(int dirfd, struct err *err)
+{
+	_cleanup_close_ int fd = openat(dirfd, LAYER_USED, O_RDONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_set(err, errno, "make '" LAYER_USED "' of a layer");
+	if (fchown(fd, STORE_WORKER_UID, STORE_WORKER_UID) < 0 || flock(fd, LOCK_SH | LOCK_NB) < 0)
+		return err_set(err, errno, "lock '" LAYER_USED "' of a layer");
+	return TAKE_FD(fd);
+}
+
 void layer_touch(int fd)
 {
 	const struct timespec now[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}};

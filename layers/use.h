@@ -22,6 +22,12 @@
  */
 int layer_hold(struct store *store, const uint8_t id[16], struct err *err);
 
+/*
+ * layer_hold_new - make the file of a layer in the making, in its directory, and hold it already. As root.
+ * Return: the fd (caller owns), or -errno.
+ */
+int layer_hold_new(int dirfd, struct err *err);
+
 /* layer_touch - note a use now, unless one was noted within LAYER_TOUCH_S. @fd: from layer_hold(); by its owner or root. */
 void layer_touch(int fd);
 
