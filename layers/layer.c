@@ -24,6 +24,7 @@
 #include "layers/canonical.h"
 #include "layers/import.h"
 #include "layers/store_internal.h"
+#include "layers/use.h"
 
 #define DESCRIPTION "layer.json"
 #define DESCRIPTION_MAX 4096
@@ -210,16 +211,22 @@ int layer_open_pack(struct store *store, const uint8_t id[16], struct err *err)
 
 /* ---- publication ---- */
 
-/* The id is taken. Return: 0 to share it, 1 when it was damaged and is out of the way, or -errno. */
+/* The id is taken. Return: 0 to share it, 1 when it is out of the way (it was damaged, or gc took it), or -errno. */
 static int meet_existing(struct layer_temp *temp, const struct jail_report *report, const char *hex,
 	struct layer_info *ret, struct err *err)
 {
 	struct description there = {.pack_bytes = 0};
 	char sha[65], aside[TREE_RANDOM_NAME_MAX];
 	format_hex(report->sha256, 32, sha);
+	_cleanup_close_ int held = layer_hold(temp->store, report->id, err);
+	if (held < 0)
+		return held == -ENOENT ? 1 : held;
 	int r = read_description(temp->store, report->id, &there, err);
 	if (r == 0 && strcmp(there.sha256, sha) == 0) {
+		layer_touch(held);
 		*ret = there.info;
+		ret->existed = true;
+		ret->held = TAKE_FD(held);
 		return 0;
 	}
 	if (r == 0) {
@@ -261,6 +268,9 @@ int layer_publish(struct layer_temp *temp, const struct jail_report *report, boo
 		if (there <= 0)
 			return there;
 	}
+	_cleanup_close_ int held = layer_hold_new(temp->fd, err);
+	if (held < 0)
+		return held;
 	int r = pack_size(temp, report, &pack_bytes, err);
 	if (r == 0)
 		r = write_description(temp->fd, report, pack_bytes, sync, err);
@@ -281,7 +291,7 @@ int layer_publish(struct layer_temp *temp, const struct jail_report *report, boo
 	temp->store = NULL; /* published: not ours to remove */
 	if (sync && fsync(store->layers) < 0)
 		return err_set(err, errno, "sync the directory of layers");
-	*ret = (struct layer_info){.bytes = report->bytes, .entries = report->entries, .has_pack = pack_bytes > 0};
+	*ret = (struct layer_info){.bytes = report->bytes, .entries = report->entries, .has_pack = pack_bytes > 0, .held = TAKE_FD(held)};
 	memcpy(ret->id, report->id, sizeof(ret->id));
 	return 0;
 }

@@ -430,7 +430,8 @@ Test(layers_tar, leaves_no_process_and_no_fd)
 	struct layer_info info;
 	fixture_open(&f, true);
 	size_t before = count_in(AT_FDCWD, "/proc/self/fd");
-	(void)import_ok(&f, TAR({"f", '0', .data = "x"}));
+	info = import_ok(&f, TAR({"f", '0', .data = "x"}));
+	layer_info_release(&info);
 	int fd = TAR({"../f", '0', .data = "x"});
 	cr_expect_lt(layer_import_tar(f.store, fd, &info, NULL), 0);
 	close(fd);
