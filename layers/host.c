@@ -298,7 +298,7 @@ int image_host_prepare(struct store *store, struct err *err)
 	make_stamp(root, stamp);
 	if (unchanged(store, stamp))
 		return 0;
-	const struct import_source source = {.fd = -1, .walk = walk_host, .ctx = &root};
+	const struct import_source source = {.walk = walk_host, .ctx = &root};
 	int r = import_run(store, &source, &layer, err);
 	if (r < 0)
 		return err_wrap(err, "make the image " IMAGE_HOST);
@@ -311,5 +311,7 @@ int image_host_prepare(struct store *store, struct err *err)
 	char old_stamp[IMAGE_STAMP_MAX];
 	if (image_load_stamp(store, IMAGE_HOST, &before, old_stamp, NULL) == 0)
 		image.runtime = before.runtime;
-	return image_save(store, &image, stamp, err);
+	r = image_save(store, &image, stamp, err);
+	layer_info_release(&layer);
+	return r;
 }

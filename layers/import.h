@@ -17,7 +17,6 @@ struct import_source {
 	void *ctx;
 	/* Else an archive: `size` bytes of fd from `offset` on; at its current offset to its end when it is no regular file. */
 	const struct layer_source *archive;
-	bool refuse_archives_of_images; /* OCI layouts and docker-save archives are tars too, but no root file system */
 };
 
 /* import_run - as layer_import(), for whatever source. As root. */
@@ -70,9 +69,10 @@ struct import_sink import_sink_unpack(struct unpack *u);
 
 /*
  * import_tar_parse - parse a tar (plain, gzip, zstd, xz) from fd, to the last byte.
- * @oci: names beginning with .wh. are whiteouts. @ret_diff_id: SHA-256 of the uncompressed bytes, or NULL.
+ * @oci: names beginning with .wh. are whiteouts. @max_bytes: of one file. @ret_diff_id: SHA-256 of the uncompressed bytes, or NULL.
  */
-int import_tar_parse(int fd, bool oci, const struct import_sink *sink, uint8_t ret_diff_id[32], struct err *err);
+int import_tar_parse(int fd, bool oci, uint64_t max_bytes, const struct import_sink *sink, uint8_t ret_diff_id[32],
+	struct err *err);
 
 /* ---- import_dir.c ---- */
 

@@ -8,6 +8,7 @@
  * Dropped: extended attributes but user.*, ACLs, devices, FIFOs and sockets.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <locale.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,7 @@
 struct parser {
 	const struct import_sink *sink;
 	bool oci;
+	uint64_t max_bytes;
 	int fd;
 	struct archive *outer, *inner;
 	struct digest *digest; /* of the uncompressed bytes; or NULL */
@@ -270,6 +272,10 @@ static int one_entry(struct parser *p, struct archive_entry *e, struct err *err)
 		return send_entry(p, &entry, err);
 	case AE_IFREG:
 		entry.type = UNPACK_FILE;
+		/* The writer sums up; but what is too large by itself need not be read until it ends. */
+		if (entry.size > 0 && (uint64_t)entry.size > p->max_bytes)
+			return err_say(err, EFBIG, "entry '%.200s': it takes more than the %" PRIu64 " bytes allowed or free",
+				entry.path, p->max_bytes);
 		r = read_attrs(e, &attrs, err);
 		if (r == 0)
 			r = send_entry(p, &entry, err);
@@ -304,9 +310,10 @@ static int parse(struct parser *p, struct err *err)
 	return r;
 }
 
-int import_tar_parse(int fd, bool oci, const struct import_sink *sink, uint8_t ret_diff_id[32], struct err *err)
+int import_tar_parse(int fd, bool oci, uint64_t max_bytes, const struct import_sink *sink, uint8_t ret_diff_id[32],
+	struct err *err)
 {
-	struct parser p = {.sink = sink, .oci = oci, .fd = fd};
+	struct parser p = {.sink = sink, .oci = oci, .max_bytes = max_bytes, .fd = fd};
 	(void)setlocale(LC_ALL, "C");
 	int r = ret_diff_id ? digest_new(&p.digest, err) : 0;
 	if (r == 0)
