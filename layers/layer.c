@@ -34,6 +34,9 @@ int layer_temp_begin(struct store *store, struct layer_temp *ret, struct err *er
 	int r = tree_random_name(ret->name);
 	if (r < 0)
 		return err_set(err, r, "name a temporary layer");
+	_cleanup_close_ int gate = sweep_hold_off(store->layers_tmp);
+	if (gate < 0)
+		return err_set(err, gate, "make a temporary layer");
 	if (mkdirat(store->layers_tmp, ret->name, 0700) < 0)
 		return err_set(err, errno, "make a temporary layer");
 	ret->store = store;

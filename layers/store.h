@@ -40,8 +40,9 @@ int store_fd(const struct store *store);	/* the state directory; borrowed */
 int store_layers_fd(const struct store *store); /* borrowed */
 const char *store_path(const struct store *store);
 
-/* store_sweep - remove the temporary trees and files that a crash left behind. Those in use are locked and stay. As root. */
-void store_sweep(struct store *store);
+/* store_sweep - remove the temporary trees and files that a crash left behind. Those in use are locked and stay. As root.
+ * Return: how many. */
+uint64_t store_sweep(struct store *store);
 /* store_warm - pay the one-time set-up of the hashes (1.5 ms) now instead of at the first commit or blob. */
 void store_warm(void);
 
