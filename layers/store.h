@@ -159,8 +159,10 @@ struct image {
 	char **env;			      /* NULL-terminated, or NULL */
 	char **entrypoint;		      /* NULL-terminated, or NULL */
 	char **cmd;
-	char *cwd;  /* or NULL */
-	char *user; /* shown only */
+	char *cwd;	/* or NULL */
+	char *user;	/* shown only */
+	char *digest;	/* "sha256:…" of the OCI manifest, or of docker-save's configuration, that it was imported from; or NULL */
+	char *platform; /* "linux/amd64" as the image's configuration says; or NULL */
 	struct image_runtime runtime;
 };
 
@@ -176,11 +178,45 @@ struct image_identity {
 };
 int image_identify(struct store *store, const char *name, struct image_identity *ret, struct err *err);
 void image_clear(struct image *image);
-/* image_import - SOURCE is a directory or a tar; replaces the name atomically. As root. "host" is refused. */
+
+enum image_layer_state {
+	IMAGE_LAYER_READING,
+	IMAGE_LAYER_STORED,
+	IMAGE_LAYER_EXISTED, /* it was in the store already */
+};
+struct image_progress {
+	unsigned layer, layers; /* the first is 1 */
+	enum image_layer_state state;
+	uint64_t done, total; /* bytes of the source; total 0: not known */
+	char digest[72];      /* of the layer as it comes, or "" */
+};
+struct image_import {
+	const char *source;						    /* a directory or a file */
+	const char *ref;						    /* which image of a source with several: a tag, or a name with it; or NULL */
+	void (*progress)(void *ctx, const struct image_progress *progress); /* or NULL */
+	void *ctx;
+};
+/*
+ * image_import_from - import an OCI image layout or a docker-save (both as a directory or as a tar), or a directory or a tar as a single
+ * layer; tars plain or compressed by gzip, zstd or xz. Replaces the name atomically. As root. "host" is refused.
+ * An image's configuration gives env, cwd, entrypoint, cmd and user. Every blob is compared with its digest (-EBADMSG) and no link is
+ * followed in the source. -ENOENT, -EINVAL, -EOPNOTSUPP, -E2BIG name what is missing, wrong, not supported (foreign and encrypted
+ * layers, schema 1, sha512) or too many. Layers that were stored before an error stay, for gc.
+ */
+int image_import_from(struct store *store, const char *name, const struct image_import *request, struct image *ret, struct err *err);
+/* image_import - image_import_from() of a source with one image. */
 int image_import(struct store *store, const char *name, const char *source, struct image *ret, struct err *err);
 /* image_list - NULL-terminated sorted names in one allocation per name; free with image_list_free(). */
 int image_list(struct store *store, char ***ret, struct err *err);
 void image_list_free(char **names);
+/* image_sizes - of n images: bytes of all layers, and of those that no other of the n has. ret[i].error: a description or a layer that cannot
+ * be read. */
+struct image_size {
+	size_t layers;
+	uint64_t bytes, own;
+	int error;
+};
+int image_sizes(struct store *store, char *const *names, size_t n, struct image_size *ret, struct err *err);
 int image_rm(struct store *store, const char *name, struct err *err);
 /* image_runtime_parse - a runtime's own description, JSON {"argv": […], "serves": […]}. Return: 0, or -errno with the field in err. */
 int image_runtime_parse(const char *text, size_t len, struct image_runtime *ret, struct err *err);
