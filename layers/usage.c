@@ -112,7 +112,10 @@ int usage_add(struct usage *usage, int dirfd, const char *name, struct err *err)
 	int r = w.dir;
 	if (r == -ENOENT)
 		return 0;
-	if (r >= 0) {
+	struct stat st;
+	if (r >= 0)
+		r = fstat(w.dir, &st) < 0 ? -errno : count(usage, &st);
+	if (r == 0) {
 		int fd = TAKE_FD(w.dir);
 		r = push(&w, fd);
 	}

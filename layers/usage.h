@@ -23,7 +23,7 @@ struct usage {
 #define USAGE_INIT ((struct usage){.bytes = 0})
 
 /*
- * usage_add - count the tree at name beneath dirfd, "." being dirfd itself. Through no link and into no other mount, whatever its depth.
+ * usage_add - count the tree at name beneath dirfd, itself included. Through no link and into no other mount, whatever its depth.
  * What is removed meanwhile counts as far as it was met. Return: 0 (also if there is no such name), or -errno.
  */
 int usage_add(struct usage *usage, int dirfd, const char *name, struct err *err);
