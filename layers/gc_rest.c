@@ -84,9 +84,14 @@ static int drop_sources(struct gc *gc)
 	if (dir == -ENOENT)
 		return 0;
 	int r = dir < 0 ? dir : tree_list(dir, NAMES_MAX, &names);
-	for (size_t i = 0; r == 0 && i < names.count; i++)
-		if (leads_nowhere(gc->store, dir, names.names[i]) && unlinkat(dir, names.names[i], 0) == 0)
-			gc->sums->sources++;
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		struct stat st;
+		if (!leads_nowhere(gc->store, dir, names.names[i]) || fstatat(dir, names.names[i], &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+			unlinkat(dir, names.names[i], 0) < 0)
+			continue;
+		gc->sums->sources++;
+		gc->sums->bytes += (uint64_t)st.st_blocks * 512;
+	}
 	return r;
 }
 

@@ -87,10 +87,11 @@ static bool keep(struct gc *gc, const struct gc_item *item)
 	return refs_next(&gc->refs, item->id, &at) || pin_there(gc->pins, item->id) != 0;
 }
 
-static uint64_t bytes_of(int parent, const char *name)
+/* @elsewhere: names that its files may have outside of it, and go nevertheless. */
+static uint64_t bytes_of(int parent, const char *name, unsigned elsewhere)
 {
 	_cleanup_(usage_clear) struct usage usage = USAGE_INIT;
-	return usage_add(&usage, parent, name, NULL) < 0 ? 0 : usage_own(&usage);
+	return usage_add(&usage, parent, name, NULL) < 0 ? 0 : usage_own(&usage, elsewhere);
 }
 
 /* Delete what was moved away, and count. */
@@ -100,7 +101,7 @@ static void destroy(struct gc *gc, const struct gc_item *item, const char *hex, 
 	if (d->used < 0)
 		return;
 	cleanup_close(&d->used);
-	uint64_t bytes = bytes_of(gc->store->layers_tmp, d->temp);
+	uint64_t bytes = bytes_of(gc->store->layers_tmp, d->temp, 0);
 	if (tree_remove(gc->store->layers_tmp, d->temp, &err) < 0)
 		failed(gc, "layer", hex, &err);
 	else
@@ -128,7 +129,8 @@ int gc_take_layers(struct gc *gc, const struct gc_item *items, size_t n, struct 
 			cleanup_close(&doomed[i].used);
 		} else if (gc->options->dry_run) {
 			cleanup_close(&doomed[i].used);
-			gc_removed(gc, &items[i], bytes_of(gc->store->layers, hex[i]));
+			/* A file's object would go with the last layer that has it. */
+			gc_removed(gc, &items[i], bytes_of(gc->store->layers, hex[i], 1));
 		} else if (move_away(gc, hex[i], &doomed[i], &why) < 0) {
 			failed(gc, "layer", hex[i], &why);
 			cleanup_close(&doomed[i].used);

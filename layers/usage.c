@@ -140,11 +140,11 @@ uint64_t usage_all(const struct usage *usage)
 	return bytes;
 }
 
-uint64_t usage_own(const struct usage *usage)
+uint64_t usage_own(const struct usage *usage, unsigned elsewhere)
 {
 	uint64_t bytes = usage->bytes;
 	for (size_t i = 0; i < usage->nlinks; i++)
-		bytes += usage->links[i].seen >= usage->links[i].links ? usage->links[i].bytes : 0;
+		bytes += usage->links[i].seen + elsewhere >= usage->links[i].links ? usage->links[i].bytes : 0;
 	return bytes;
 }
 

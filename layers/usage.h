@@ -27,7 +27,7 @@ struct usage {
  * What is removed meanwhile counts as far as it was met. Return: 0 (also if there is no such name), or -errno.
  */
 int usage_add(struct usage *usage, int dirfd, const char *name, struct err *err);
-/* usage_all - bytes of all that was counted. usage_own - without inodes that have names elsewhere. */
+/* usage_all - bytes of all that was counted. usage_own - without inodes that have more than `elsewhere` names that were not met. */
 uint64_t usage_all(const struct usage *usage);
-uint64_t usage_own(const struct usage *usage);
+uint64_t usage_own(const struct usage *usage, unsigned elsewhere);
 void usage_clear(struct usage *usage);

@@ -393,7 +393,7 @@ Test(layers_gc, usage_counts_an_inode_once)
 	uint64_t one = (uint64_t)file.st_blocks * 512;
 	cr_expect_eq(usage.entries, 5);
 	cr_expect_eq(usage_all(&usage) - usage.bytes, 2 * one);
-	cr_expect_eq(usage_own(&usage) - usage.bytes, one);
+	cr_expect_eq(usage_own(&usage, 0) - usage.bytes, one);
 	cr_expect_eq(usage_add(&usage, f.dirfd, "absent", &err), 0);
 	usage_clear(&usage);
 	fixture_close(&f);
@@ -407,7 +407,7 @@ Test(layers_gc, usage_of_a_very_deep_tree)
 	fixture_open(&f, false);
 	cr_assert_eq(mkdirat(f.dirfd, "deep", 0700), 0);
 	int fd = openat(f.dirfd, "deep", O_RDONLY | O_DIRECTORY);
-	for (int i = 0; i < 5000; i++) {
+	for (int i = 0; i < 1500; i++) {
 		cr_assert_eq(mkdirat(fd, "d", 0700), 0);
 		int next = openat(fd, "d", O_RDONLY | O_DIRECTORY);
 		cr_assert(next >= 0);
@@ -416,7 +416,7 @@ Test(layers_gc, usage_of_a_very_deep_tree)
 	}
 	close(fd);
 	cr_expect_eq(usage_add(&usage, f.dirfd, "deep", &err), 0, "%s", err_msg(&err));
-	cr_expect_eq(usage.entries, 5001);
+	cr_expect_eq(usage.entries, 1501);
 	usage_clear(&usage);
 	fixture_close(&f);
 }
