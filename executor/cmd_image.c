@@ -104,6 +104,7 @@ static int set_runtime(struct store *store, const char *name, const char *what, 
 static int import(struct store *store, const char *name, const char *source, const char *ref, struct image *image, struct err *err)
 {
 	struct import_progress progress;
+	(void)store_sweep(store); /* what a killed import left may be the room that this one needs */
 	import_progress_begin(&progress, name);
 	const struct image_import request = {.source = source, .ref = ref, .progress = import_progress_on, .ctx = &progress};
 	int r = image_import_from(store, name, &request, image, err);
