@@ -250,3 +250,13 @@ int image_import(struct store *store, const char *name, const char *source, stru
 	const struct image_import request = {.source = source};
 	return image_import_from(store, name, &request, ret, err);
 }
+
+bool image_is_foreign(const struct image *image)
+{
+	char own[64];
+	int len = snprintf(own, sizeof(own), "linux/%s", oci_machine());
+	if (!image->platform)
+		return false;
+	/* A variant may follow. */
+	return strncmp(image->platform, own, (size_t)len) != 0 || (image->platform[len] != '\0' && image->platform[len] != '/');
+}

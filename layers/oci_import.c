@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/log.h"
 
 #define DIGEST_TEXT_MAX (sizeof("sha256:") + 64)
 #define BLOB_NAME_MAX (sizeof("blobs/sha256/") + 64)
@@ -139,12 +138,6 @@ static int read_config(struct import *import, const char *text, size_t len, stru
 		return err_wrap(err, "the image's configuration");
 	if (n != import->nlayers)
 		return err_say(err, EINVAL, "the image's configuration: rootfs.diff_ids has %zu layers, the manifest has %zu", n, import->nlayers);
-	char own[64];
-	(void)snprintf(own, sizeof(own), "linux/%s", oci_machine());
-	const char *platform = import->image->platform ? import->image->platform : "";
-	size_t same = strlen(own);
-	if (strncmp(platform, own, same) != 0 || (platform[same] != '\0' && platform[same] != '/'))
-		log_warn("the image is for %s, this machine is %s", platform, own);
 	return 0;
 }
 
