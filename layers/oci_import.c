@@ -260,8 +260,10 @@ static int import_layout(struct import *import, struct err *err)
 static bool digest_of_name(const char *name, char ret[65])
 {
 	const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
-	bool blob = strncmp(name, "blobs/sha256/", 13) == 0 && base == name + 13 && strlen(base) == 64;
-	if (strspn(base, "0123456789abcdef") != 64 || (!blob && strcmp(base + 64, ".json") != 0))
+	size_t len = strlen(base);
+	bool blob = len == 64 && base == name + 13 && strncmp(name, "blobs/sha256/", 13) == 0;
+	bool json = len == 64 + 5 && memcmp(base + 64, ".json", 5) == 0;
+	if ((!blob && !json) || strspn(base, "0123456789abcdef") != 64)
 		return false;
 	memcpy(ret, base, 64);
 	ret[64] = '\0';
