@@ -204,7 +204,7 @@ def test_a_hundred_thousand_layers(t):
     """Refused by number or size, at once, and in little memory."""
     make = Maker(t)
     refused(t, make.manifest(layers=lambda layers: layers * 1000), "1000 layers are too many: the most is 64", seconds=3)
-    for layers in (lambda x: x * 100000, lambda x: [{}] * 100000, lambda x: [0] * 100000, lambda x: [[]] * 1300000):
+    for layers in (lambda x: x * 100000, lambda x: [{}] * 100000, lambda x: [0] * 100000, lambda x: [[]] * 900000):
         layout = make.layout()
         layout.add(layout.image([tar(FILES)], change=lambda m, f=layers: m.update(layers=f(m["layers"]))))
         refused(t, layout.path, seconds=3)
@@ -307,6 +307,21 @@ def test_archive_bomb(t):
     refused(t, t.path("bomb.tar"), seconds=30)
     used = int(subprocess.run(["du", "-sk", t.state], capture_output=True, check=True).stdout.split()[0])
     t.check(used < 10 << 10, used)
+
+
+def test_archive_larger_than_the_disk(t):
+    """What is free on the store's filesystem bounds what a compressed archive may become; nothing of it stays."""
+    small = t.path("small")
+    os.mkdir(small)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32M,mode=0755", "tmpfs", small], check=True)
+    t.defer(lambda: subprocess.run(["umount", small], check=True))
+    state = os.path.join(small, "state")
+    layout = Layout(t.path("layout"))
+    layout.add(layout.image([tar({"zeros": bytes(100 << 20)})]))
+    run = t.petri.call("image", "import", "bad", layout.pack(t.path("zeros.tgz"), "w:gz"), state=state, timeout=60)
+    t.check(run.code == 1 and "when it is unpacked" in run.err, run)
+    t.equal(os.listdir(os.path.join(state, "layers", "tmp")), [])
+    t.check(os.statvfs(small).f_bavail * 4096 > 31 << 20, os.statvfs(small))
 
 
 def test_many_files_in_an_archive(t):
