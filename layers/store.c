@@ -31,7 +31,7 @@
 
 static bool may_be_there(const char *name)
 {
-	static const char *const known[] = {".", "..", "blobs", "layers", "images", "slots", "lost+found"};
+	static const char *const known[] = {".", "..", "blobs", "layers", "objects", "images", "slots", "lost+found"};
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
 		if (strcmp(name, known[i]) == 0)
 			return true;
@@ -149,6 +149,8 @@ static int open_dirs(struct store *store, struct err *err)
 		{offsetof(struct store, blobs), offsetof(struct store, blobs_tmp), "tmp", 0700, STORE_WORKER_UID},
 		{offsetof(struct store, fd), offsetof(struct store, layers), "layers", 0711, 0},
 		{offsetof(struct store, layers), offsetof(struct store, layers_tmp), "tmp", 0700, 0},
+		{offsetof(struct store, layers), offsetof(struct store, by_source), "by-source", 0700, 0},
+		{offsetof(struct store, fd), offsetof(struct store, objects), "objects", 0700, 0},
 		{offsetof(struct store, fd), offsetof(struct store, images), "images", 0755, 0},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
@@ -167,7 +169,7 @@ int store_open(const char *path, struct store **ret, struct err *err)
 	struct store *store = calloc(1, sizeof(*store));
 	if (!store)
 		return err_set(err, ENOMEM, "open the store");
-	store->fd = store->blobs = store->blobs_tmp = store->layers = store->layers_tmp = store->images = -1;
+	store->fd = store->blobs = store->blobs_tmp = store->layers = store->layers_tmp = store->by_source = store->objects = store->images = -1;
 	int r = -ENOMEM;
 	store->path = strdup(path);
 	if (!store->path || !*path)
@@ -192,7 +194,7 @@ void store_free(struct store *store)
 {
 	if (!store)
 		return;
-	int *fds[] = {&store->images, &store->layers_tmp, &store->layers, &store->blobs_tmp, &store->blobs, &store->fd};
+	int *fds[] = {&store->images, &store->objects, &store->by_source, &store->layers_tmp, &store->layers, &store->blobs_tmp, &store->blobs, &store->fd};
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		cleanup_close(fds[i]);
 	explicit_bzero(store->secret, sizeof(store->secret));

@@ -2,7 +2,10 @@
  * The content-addressed store: blobs, layers and images beneath one state directory (mode 0700).
  *
  *   blobs/ab/abcdef…      content-addressed files, owned by the worker's uid (STORE_WORKER_UID)
- *   layers/<hex>/         diff/ (unpacked tree, on-disk ids shifted by STORE_UID_BASE), layer.json, pack (small ones)
+ *   layers/<hex>/         diff/ (unpacked tree, on-disk ids shifted by STORE_UID_BASE), tree (its canonical description),
+ *                         layer.json, pack (small ones), used (its time is the last use, its lock says "in use")
+ *   layers/by-source/     what became of imported archives, by their SHA-256
+ *   objects/ab/abcdef…    files that several layers have, hard-linked
  *   images/<name>.json    ordered layer ids, env, cwd, entrypoint, cmd
  *   slots/<n>/            the pool's; the store only creates `slots`
  *

@@ -13,6 +13,8 @@ struct store {
 	int blobs_tmp;	/* the worker's */
 	int layers;	/* root's, anyone may pass through */
 	int layers_tmp; /* root's alone */
+	int by_source;	/* layers/by-source, root's alone */
+	int objects;	/* root's alone */
 	int images;	/* root's, anyone may read */
 	uint8_t secret[STORE_SECRET_LEN];
 };

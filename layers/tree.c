@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -34,11 +35,58 @@ int tree_open_dir(int parent, const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
-int tree_open_beneath(int dir, const char *path, int flags)
+static int open_plainly(int dir, const char *path, int flags)
 {
 	struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
 	return sys_openat2(dir, *path ? path : ".", &how);
+}
+
+int tree_open_beneath(int dir, const char *path, int flags)
+{
+	_cleanup_close_ int at = -1;
+	char part[PATH_MAX];
+	/* What the kernel does not take at once is opened in parts, each of them beneath the one before. */
+	for (size_t len; (len = strlen(path)) >= sizeof(part);) {
+		memcpy(part, path, sizeof(part));
+		char *slash = memrchr(part, '/', sizeof(part));
+		if (!slash || slash == part)
+			return -ENAMETOOLONG;
+		*slash = '\0';
+		int next = open_plainly(at >= 0 ? at : dir, part, O_PATH | O_DIRECTORY);
+		if (next < 0)
+			return next;
+		cleanup_close(&at);
+		at = next;
+		path += slash - part + 1;
+	}
+	return open_plainly(at >= 0 ? at : dir, path, flags);
+}
+
+void tree_put_aside(struct tree_place *place, unsigned depth)
+{
+	struct stat st;
+	if (depth < TREE_KEPT_FDS || place->fd < 0 || fstat(place->fd, &st) < 0)
+		return;
+	place->dev = st.st_dev;
+	place->ino = st.st_ino;
+	cleanup_close(&place->fd);
+}
+
+int tree_return(struct tree_place *place, int root, const char *path)
+{
+	struct stat st;
+	if (place->fd >= 0)
+		return 0;
+	_cleanup_close_ int fd = tree_open_beneath(root, path, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_dev != place->dev || st.st_ino != place->ino)
+		return -ESTALE;
+	place->fd = TAKE_FD(fd);
+	return 0;
 }
 
 int tree_clean_path(const char *path, char ret[TREE_PATH_MAX + 1], struct err *err)

@@ -106,7 +106,7 @@ static void not_imported(struct fixture *f, const char *name, const char *from, 
 	cr_expect_eq(image_import(f->store, name, from, NULL, &err), code, "%s", err_msg(&err));
 	cr_expect(strstr(err_msg(&err), word), "%s", err_msg(&err));
 	cr_expect_eq(count_in(store_fd(f->store), "images"), 0);
-	cr_expect_eq(count_in(store_layers_fd(f->store), "."), 1);
+	cr_expect_eq(count_in(store_layers_fd(f->store), "."), 2);
 }
 
 static void write_tar(struct fixture *f, const char *name, int tar, char path[128])
