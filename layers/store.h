@@ -182,6 +182,7 @@ int image_identify(struct store *store, const char *name, struct image_identity 
 void image_clear(struct image *image);
 
 enum image_layer_state {
+	IMAGE_ARCHIVE_UNPACKING, /* before the layers: a compressed archive of an image is decompressed; layer is 0 */
 	IMAGE_LAYER_READING,
 	IMAGE_LAYER_STORED,
 	IMAGE_LAYER_EXISTED, /* it was in the store already */

@@ -139,6 +139,7 @@ def test_layout_archive(t):
         made = bring(t, f"tar{number}", layout.pack(t.path(f"{number}.tar"), mode, prefix))
         t.equal((made["layers"], made["digest"]), (want["layers"], want["digest"]), f"{mode} {prefix}")
     t.equal(show(t, "tar3", "cat", "/etc/new"), "new\n")
+    t.check(t.petri.call("image", "import", "again", t.path("3.tar")).err.startswith("decompressing the archive\nlayer 1/2 "))
     t.equal([x for x in os.listdir(os.path.join(t.state, "layers", "tmp"))], [])
 
 
@@ -408,6 +409,26 @@ def test_import_replaces(t):
     t.equal(show(t, "it", "cat", "/etc/motd"), "welcome\n")
     bring(t, "it", second.path)
     t.equal(show(t, "it", "cat", "/etc/motd"), "second\n")
+
+
+def test_imports_at_once(t):
+    """Several imports of the same layers under the same name: each succeeds, and whoever looks sees one whole image or the other."""
+    layouts = [Layout(t.path(x)) for x in ("a", "b")]
+    for i, layout in enumerate(layouts):
+        layout.add(layout.image([base(t), tar({"which": b"%d" % i, "more": os.urandom(1 << 20)})], "gzip"))
+    packed = [layout.pack(t.path(f"{i}.tgz"), "w:gz") for i, layout in enumerate(layouts)]
+    bring(t, "it", layouts[0].path)
+    for _ in range(4):
+        running = [subprocess.Popen([t.petri.binary, "image", "import", "it", source], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                    stderr=subprocess.PIPE, env=t.petri.env()) for source in (*packed, *(x.path for x in layouts))]
+        while any(x.poll() is None for x in running):
+            seen = json.loads(t.petri.call("image", "inspect", "it").out)
+            t.check(seen["digest"] in [x.manifests[0]["digest"] for x in layouts] and len(seen["layers"]) == 2, seen)
+        for x in running:
+            t.equal(x.wait(), 0, x.stderr.read())
+            x.stderr.close()
+    t.check(show(t, "it", "cat", "/which") in ("0", "1"))
+    t.equal(os.listdir(os.path.join(t.state, "layers", "tmp")), [])
 
 
 if __name__ == "__main__":

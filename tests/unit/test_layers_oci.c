@@ -44,6 +44,8 @@ Test(layers_oci, chooses_from_an_index)
 		      ",\"digest\":\"" D2 "\",\"size\":1,\"annotations\":{\"org.opencontainers.image.ref.name\":\"b\"}}]}",
 			"b", 0x22},
 		{HEAD "{" MANIFEST ",\"digest\":\"" D1 "\",\"size\":1,\"annotations\":{\"io.containerd.image.name\":\"reg/x:b\"}}]}", "reg/x:b", 0x11},
+		{HEAD "{" MANIFEST ",\"digest\":\"" D1 "\",\"size\":1,\"annotations\":{\"org.opencontainers.image.ref.name\":\"reg:5000/x:b\"}}]}", "b", 0x11},
+		{HEAD "{" MANIFEST ",\"digest\":\"" D1 "\",\"size\":1,\"annotations\":{\"org.opencontainers.image.ref.name\":\"reg:5000/x\"}}]}", "5000/x", -ENOENT},
 		{HEAD "{" MANIFEST ",\"digest\":\"" D1 "\",\"size\":1}]}", "b", -ENOENT},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -177,7 +179,7 @@ Test(layers_oci, bundles_open_through_no_link)
 	cr_assert(symlinkat("../secret", f.dirfd, "l/link") == 0 && symlinkat("..", f.dirfd, "l/up") == 0 && mkfifoat(f.dirfd, "l/fifo", 0600) == 0);
 	int fd = openat(f.dirfd, "l", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	cr_assert_eq(oci_helper_open(f.store, &h, &err), 0);
-	cr_assert_eq(oci_bundle_open(&h, fd, &b, &err), 0, "%s", err_msg(&err));
+	cr_assert_eq(oci_bundle_open(&h, fd, NULL, &b, &err), 0, "%s", err_msg(&err));
 	cr_expect_eq(b.kind, OCI_KIND_LAYOUT);
 	cr_expect_eq(oci_bundle_find(&b, "oci-layout", &part, &err), 0);
 	cr_expect_eq(part.size, 2);
