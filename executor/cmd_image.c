@@ -117,7 +117,7 @@ static int list(struct store *store, struct err *err)
 {
 	char **names = NULL;
 	int r = image_list(store, &names, err);
-	if (r < 0)
+	if (r < 0 || !names)
 		return r;
 	size_t n = 0;
 	while (names[n])

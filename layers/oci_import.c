@@ -170,7 +170,7 @@ static int wrap_blob(const struct oci_descriptor *d, const char *what, struct er
 static int step(const struct oci_bundle *b, struct oci_want *want, struct oci_descriptor *d, struct err *err)
 {
 	_cleanup_free_ char *text = NULL;
-	size_t len;
+	size_t len = 0;
 	struct oci_descriptor next;
 	int r = read_blob(b, d, OCI_INDEX_MAX, &text, &len, err);
 	if (r < 0)
@@ -188,7 +188,7 @@ static int find_manifest(const struct oci_bundle *b, const char *ref, struct oci
 	struct oci_descriptor chain[OCI_NESTING_MAX], d;
 	_cleanup_free_ char *text = NULL;
 	uint8_t sha256[32];
-	size_t len;
+	size_t len = 0;
 	(void)snprintf(want.ref, sizeof(want.ref), "%s", ref ? ref : "");
 	int r = oci_bundle_read(b, "index.json", OCI_INDEX_MAX, NULL, &text, &len, sha256, err);
 	if (r < 0)
@@ -232,8 +232,8 @@ static int import_layout(struct import *import, struct err *err)
 	const struct oci_bundle *b = import->bundle;
 	_cleanup_free_ char *text = NULL, *config = NULL;
 	struct oci_descriptor d;
-	struct oci_manifest manifest;
-	size_t len;
+	struct oci_manifest manifest = {.nlayers = 0};
+	size_t len = 0;
 	int r = find_manifest(b, import->request->ref, &d, err);
 	if (r == 0)
 		r = read_blob(b, &d, OCI_INDEX_MAX, &text, &len, err);
@@ -273,7 +273,7 @@ static bool digest_of_name(const char *name, char ret[65])
 static int read_docker_config(struct import *import, const char *name, struct err *err)
 {
 	_cleanup_free_ char *text = NULL;
-	size_t len;
+	size_t len = 0;
 	uint8_t sha256[32];
 	char said[65], is[65];
 	int r = oci_bundle_read(import->bundle, name, OCI_CONFIG_MAX, NULL, &text, &len, sha256, err);
@@ -313,7 +313,7 @@ static int import_docker(struct import *import, struct err *err)
 	_cleanup_free_ char *text = NULL;
 	_cleanup_free_ struct docker_manifest *manifest = malloc(sizeof(*manifest));
 	uint8_t sha256[32];
-	size_t len;
+	size_t len = 0;
 	if (!manifest)
 		return err_set(err, ENOMEM, "read %s", manifest_name);
 	int r = oci_bundle_read(b, manifest_name, OCI_INDEX_MAX, NULL, &text, &len, sha256, err);
