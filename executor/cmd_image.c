@@ -109,6 +109,8 @@ static int import(struct store *store, const char *name, const char *source, con
 	const struct image_import request = {.source = source, .ref = ref, .progress = import_progress_on, .ctx = &progress};
 	int r = image_import_from(store, name, &request, image, err);
 	import_progress_end(&progress, r == 0);
+	if (r == 0 && image_is_foreign(image))
+		log_warn("the image %s is for %s, which is not this machine's kind", name, image->platform);
 	return r;
 }
 
@@ -116,7 +118,7 @@ static int list(struct store *store, struct err *err)
 {
 	char **names = NULL;
 	int r = image_list(store, &names, err);
-	if (r < 0)
+	if (r < 0 || !names)
 		return r;
 	size_t n = 0;
 	while (names[n])

@@ -176,30 +176,24 @@ int gc_remove_layer(struct store *store, const uint8_t id[16], struct err *err)
 	static const struct gc_options options = {.max_bytes = UINT64_MAX};
 	struct gc_sums sums = {.layers = 0};
 	_cleanup_(gc_clear) struct gc gc = {.store = store, .options = &options, .sums = &sums, .refs = REFS_INIT, .pins = -1};
-	_cleanup_(gc_list_clear) struct gc_list list = GC_LIST_INIT;
+	struct gc_item item;
 	char text[ID128_TEXT_MAX];
 	format_id128(id, text);
 	int r = gc_begin(&gc, err);
 	if (r == 0)
-		r = gc_list_layers(store, &list, err);
+		r = gc_load_layer(store, id, &item, err);
 	if (r < 0)
 		return r;
-	const struct gc_item *item = NULL;
-	for (size_t i = 0; i < list.n; i++)
-		if (memcmp(list.items[i].id, id, 16) == 0)
-			item = &list.items[i];
-	if (!item)
-		return err_say(err, ENOENT, "there is no layer %s", text);
 	size_t at = 0;
 	const char *image = refs_next(&gc.refs, id, &at);
 	if (image)
 		return err_say(err, EBUSY, "the layer %s is used by the image %s", text, image);
-	if (item->pinned)
+	if (item.pinned)
 		return err_say(err, EBUSY, "the layer %s is pinned; `petri layer unpin` it first", text);
-	r = gc_take_layers(&gc, item, 1, err);
+	r = gc_take_layers(&gc, &item, 1, err);
 	if (r < 0)
 		return r;
 	if (sums.layers == 0)
-		return err_say(err, EBUSY, "the layer %s is used by a running job, a waiting slot or an import", text);
+		return err_say(err, EBUSY, "the layer %s is used by a running job, a waiting slot, an import or a verification", text);
 	return gc_rest(&gc, err);
 }

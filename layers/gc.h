@@ -53,5 +53,7 @@ struct gc_list {
 #define GC_LIST_INIT ((struct gc_list){NULL, 0, 0})
 
 int gc_list_layers(struct store *store, struct gc_list *ret, struct err *err);
+/* gc_load_layer - one of them. Return: 0, -ENOENT or -errno. */
+int gc_load_layer(struct store *store, const uint8_t id[16], struct gc_item *ret, struct err *err);
 int gc_list_blobs(struct store *store, struct gc_list *ret, struct err *err);
 void gc_list_clear(struct gc_list *list);

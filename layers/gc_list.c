@@ -65,6 +65,35 @@ static int last_use(int layers, const char *hex, struct timespec *ret)
 	return -ENOENT;
 }
 
+/* Return: 0, -ENOENT when there is no such layer, or -errno. */
+static int load_item(struct store *store, int pins, const char *hex, struct gc_item *ret)
+{
+	struct gc_item item = {.blob = false};
+	struct layer_info info = {.bytes = 0};
+	if (!gc_parse_hex(hex, item.id) || last_use(store->layers, hex, &item.used) < 0)
+		return -ENOENT;
+	item.damaged = layer_load(store, item.id, &info, NULL) < 0;
+	item.bytes = info.bytes;
+	item.entries = info.entries;
+	int pinned = pin_there(pins, item.id);
+	if (pinned < 0)
+		return pinned;
+	item.pinned = pinned > 0;
+	*ret = item;
+	return 0;
+}
+
+int gc_load_layer(struct store *store, const uint8_t id[16], struct gc_item *ret, struct err *err)
+{
+	char hex[33];
+	format_hex(id, 16, hex);
+	_cleanup_close_ int pins = pin_open_dir(store, err);
+	int r = pins < 0 ? pins : load_item(store, pins, hex, ret);
+	if (r == -ENOENT)
+		return err_say(err, ENOENT, "there is no layer xxh128:%s", hex);
+	return r < 0 && pins >= 0 ? err_set(err, r, "look at the layer xxh128:%s", hex) : r;
+}
+
 int gc_list_layers(struct store *store, struct gc_list *ret, struct err *err)
 {
 	_cleanup_(tree_names_clear) struct tree_names names = TREE_NAMES_INIT;
@@ -74,17 +103,13 @@ int gc_list_layers(struct store *store, struct gc_list *ret, struct err *err)
 	if (r < 0)
 		return pins < 0 ? pins : err_set(err, r, "list the layers");
 	for (size_t i = 0; i < names.count; i++) {
-		struct gc_item item = {.blob = false};
-		struct layer_info info = {.bytes = 0};
-		if (!gc_parse_hex(names.names[i], item.id) || last_use(store->layers, names.names[i], &item.used) < 0)
+		struct gc_item item;
+		r = load_item(store, pins, names.names[i], &item);
+		if (r == -ENOENT)
 			continue;
-		r = layer_load(store, item.id, &info, err);
-		item.damaged = r < 0;
-		item.bytes = info.bytes;
-		item.entries = info.entries;
-		r = pin_there(pins, item.id);
-		item.pinned = r > 0;
-		if (r < 0 || (r = append(&list, &item)) < 0)
+		if (r == 0)
+			r = append(&list, &item);
+		if (r < 0)
 			return err_set(err, r, "list the layers");
 	}
 	*ret = list;

@@ -50,6 +50,8 @@ static int lock_layer(struct gc *gc, const struct gc_item *item, const char hex[
 	}
 	if (fd < 0)
 		return -ENOENT;
+	if (without && fchown(fd, STORE_WORKER_UID, STORE_WORKER_UID) < 0)
+		return -errno;
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0 || fstat(fd, &st) < 0 ||
 		fstatat(gc->store->layers, path, &there, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
