@@ -14,6 +14,8 @@ int cmd_status(int argc, char **argv);
 int cmd_cancel(int argc, char **argv);
 int cmd_image(int argc, char **argv);
 int cmd_blob(int argc, char **argv);
+int cmd_layer(int argc, char **argv);
+int cmd_gc(int argc, char **argv);
 int cmd_store(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 

@@ -104,10 +104,13 @@ static int set_runtime(struct store *store, const char *name, const char *what, 
 static int import(struct store *store, const char *name, const char *source, const char *ref, struct image *image, struct err *err)
 {
 	struct import_progress progress;
+	(void)store_sweep(store); /* what a killed import left may be the room that this one needs */
 	import_progress_begin(&progress, name);
 	const struct image_import request = {.source = source, .ref = ref, .progress = import_progress_on, .ctx = &progress};
 	int r = image_import_from(store, name, &request, image, err);
 	import_progress_end(&progress, r == 0);
+	if (r == 0 && image_is_foreign(image))
+		log_warn("the image %s is for %s, which is not this machine's kind", name, image->platform);
 	return r;
 }
 
@@ -115,7 +118,7 @@ static int list(struct store *store, struct err *err)
 {
 	char **names = NULL;
 	int r = image_list(store, &names, err);
-	if (r < 0)
+	if (r < 0 || !names)
 		return r;
 	size_t n = 0;
 	while (names[n])

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "executor/cli.h"
 #include "executor/supervisor.h"
+#include "layers/pin.h"
 #include "layers/store.h"
 #include "layers/store_init.h"
 
@@ -28,7 +29,10 @@ static int complain(const struct err *err)
 }
 
 /* ---- blob ---- */
-static const char blob_help[] = "petri blob put FILE|-   prints the blob's id\npetri blob cat ID";
+static const char blob_help[] =
+	"petri blob put FILE|-   prints the blob's id\n"
+	"petri blob cat ID\n"
+	"petri blob pin ID       keep it from gc      petri blob unpin ID";
 
 struct blob_options {
 	const char *state;
@@ -84,8 +88,26 @@ static int blob_cat(struct store *store, const char *text, struct err *err)
 	}
 }
 
+static int blob_pin(struct store *store, const char *text, struct err *err)
+{
+	uint8_t id[16];
+	int r = parse_id128(text, id, err);
+	return r < 0 ? r : pin_blob(store, id, err);
+}
+
+static int blob_unpin(struct store *store, const char *text, struct err *err)
+{
+	uint8_t id[16];
+	int r = parse_id128(text, id, err);
+	return r < 0 ? r : pin_remove(store, id, err);
+}
+
 int cmd_blob(int argc, char **argv)
 {
+	static const struct {
+		const char *name;
+		int (*fn)(struct store *store, const char *word, struct err *err);
+	} verbs[] = {{"put", blob_put}, {"cat", blob_cat}, {"pin", blob_pin}, {"unpin", blob_unpin}};
 	struct err err = ERR_INIT;
 	struct cli cli = {.argc = argc, .argv = argv, .at = 1, .verb = "blob"};
 	struct blob_options options = {.state = NULL};
@@ -95,15 +117,17 @@ int cmd_blob(int argc, char **argv)
 		return 0;
 	}
 	char **w = argv + cli.at;
-	bool put = cli.argc - cli.at == 2 && strcmp(w[0], "put") == 0, cat = cli.argc - cli.at == 2 && strcmp(w[0], "cat") == 0;
-	if (cli.failed || (!put && !cat)) {
+	size_t verb = 0;
+	while (cli.argc - cli.at == 2 && verb < ARRAY_SIZE(verbs) && strcmp(w[0], verbs[verb].name) != 0)
+		verb++;
+	if (cli.failed || cli.argc - cli.at != 2 || verb == ARRAY_SIZE(verbs)) {
 		(void)fprintf(stderr, "%s\n", blob_help);
 		return EXIT_USAGE;
 	}
 	_cleanup_(cleanup_store) struct store *store = NULL;
 	if (store_open(state_dir(options.state), &store, &err) < 0)
 		return complain(&err);
-	int r = put ? blob_put(store, w[1], &err) : blob_cat(store, w[1], &err);
+	int r = verbs[verb].fn(store, w[1], &err);
 	return r < 0 ? complain(&err) : 0;
 }
 

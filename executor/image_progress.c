@@ -57,6 +57,11 @@ void import_progress_on(void *ctx, const struct image_progress *now)
 	struct import_progress *p = ctx;
 	char what[80], size[SIZE_TEXT_MAX];
 	uint64_t time = now_us();
+	if (now->state == IMAGE_ARCHIVE_UNPACKING) {
+		(void)fputs(p->terminal ? "decompressing the archive" : "decompressing the archive\n", stderr);
+		p->drawn = p->terminal;
+		return;
+	}
 	if (now->state == IMAGE_LAYER_READING) {
 		if (time - p->last_us < (p->terminal ? BAR_EVERY_US : LINE_EVERY_US))
 			return;

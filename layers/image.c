@@ -176,7 +176,7 @@ static void on_tree_progress(void *ctx, uint64_t done, uint64_t total)
 /* No image, but files: they are one layer. */
 static int import_tree(struct store *store, int fd, const struct image_import *request, struct image *image, struct oci_held *held, struct err *err)
 {
-	struct tree_progress progress = {.request = request, .now = {.layer = 1, .layers = 1}};
+	struct tree_progress progress = {.request = request, .now = {.state = IMAGE_LAYER_READING, .layer = 1, .layers = 1}};
 	const struct layer_source source = {.fd = fd, .progress = request->progress ? on_tree_progress : NULL, .ctx = &progress};
 	struct layer_info layer = {.bytes = 0};
 	if (request->ref)
@@ -200,7 +200,7 @@ static int import_bundle(struct store *store, int fd, const struct image_import 
 	_cleanup_(oci_bundle_clear) struct oci_bundle bundle = OCI_BUNDLE_INIT;
 	int r = oci_helper_open(store, &helper, err);
 	if (r == 0)
-		r = oci_bundle_open(&helper, fd, &bundle, err);
+		r = oci_bundle_open(&helper, fd, request, &bundle, err);
 	if (r < 0)
 		return r;
 	return bundle.kind == OCI_KIND_TREE ? import_tree(store, fd, request, image, held, err)
@@ -249,4 +249,14 @@ int image_import(struct store *store, const char *name, const char *source, stru
 {
 	const struct image_import request = {.source = source};
 	return image_import_from(store, name, &request, ret, err);
+}
+
+bool image_is_foreign(const struct image *image)
+{
+	char own[64];
+	int len = snprintf(own, sizeof(own), "linux/%s", oci_machine());
+	if (!image->platform)
+		return false;
+	/* A variant may follow. */
+	return strncmp(image->platform, own, (size_t)len) != 0 || (image->platform[len] != '\0' && image->platform[len] != '/');
 }

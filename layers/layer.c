@@ -38,6 +38,9 @@ int layer_temp_begin(struct store *store, struct layer_temp *ret, struct err *er
 	int r = tree_random_name(ret->name);
 	if (r < 0)
 		return err_set(err, r, "name a temporary layer");
+	_cleanup_close_ int gate = sweep_hold_off(store->layers_tmp);
+	if (gate < 0)
+		return err_set(err, gate, "make a temporary layer");
 	if (mkdirat(store->layers_tmp, ret->name, 0700) < 0)
 		return err_set(err, errno, "make a temporary layer");
 	ret->store = store;
@@ -307,12 +310,13 @@ int layer_find(struct store *store, const struct layer_made *made, struct layer_
 	if (held < 0 && held != -ENOENT)
 		return held;
 	int r = read_description(store, made->id, &there, err);
-	if (r == -ENOENT)
-		return 0; /* gc took it just now */
-	if (r == -EUCLEAN || r == -ESTALE || held < 0) {
+	if (r == -EUCLEAN || r == -ESTALE) {
 		r = move_away(store, hex, err);
 		return r < 0 ? r : 0;
 	}
+	/* gc took it just now. What lies there by now may be another process's, who holds it: not to be moved. */
+	if (r == -ENOENT || (r == 0 && held < 0))
+		return 0;
 	if (r < 0)
 		return r;
 	if (strcmp(there.sha256, sha) != 0) {

@@ -46,7 +46,7 @@ static int look_at_directory(int fd, enum oci_kind *ret, struct err *err)
 	return 0;
 }
 
-static int look_at_archive(struct oci_bundle *b, struct err *err)
+static int look_at_archive(struct oci_bundle *b, const struct image_import *request, struct err *err)
 {
 	int r = oci_helper_archive(b->helper, b->fd, &b->archive, err);
 	if (r < 0)
@@ -54,6 +54,9 @@ static int look_at_archive(struct oci_bundle *b, struct err *err)
 	b->kind = (enum oci_kind)b->archive->kind;
 	if (b->kind == OCI_KIND_TREE || b->archive->packing == OCI_PACKING_NONE)
 		return 0;
+	const struct image_progress progress = {.state = IMAGE_ARCHIVE_UNPACKING};
+	if (request && request->progress)
+		request->progress(request->ctx, &progress);
 	/* Parts are read where they lie, so they must lie somewhere. */
 	b->own = oci_helper_decompress(b->helper, b->fd, err);
 	if (b->own < 0)
@@ -70,13 +73,13 @@ static int look_at_archive(struct oci_bundle *b, struct err *err)
 	return 0;
 }
 
-int oci_bundle_open(struct oci_helper *helper, int fd, struct oci_bundle *ret, struct err *err)
+int oci_bundle_open(struct oci_helper *helper, int fd, const struct image_import *request, struct oci_bundle *ret, struct err *err)
 {
 	struct oci_bundle bundle = {.helper = helper, .fd = fd, .own = -1};
 	struct stat st;
 	int r = fstat(fd, &st) < 0 ? err_set(err, errno, "stat the source") : 0;
 	if (r == 0)
-		r = S_ISDIR(st.st_mode) ? look_at_directory(fd, &bundle.kind, err) : look_at_archive(&bundle, err);
+		r = S_ISDIR(st.st_mode) ? look_at_directory(fd, &bundle.kind, err) : look_at_archive(&bundle, request, err);
 	if (r < 0)
 		oci_bundle_clear(&bundle);
 	else

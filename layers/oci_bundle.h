@@ -15,9 +15,10 @@ struct oci_bundle {
 
 /*
  * oci_bundle_open - look at what fd (a directory or a regular file, read-only, borrowed) holds.
+ * @request: whom to tell of the progress, or NULL.
  * OCI_KIND_TREE is not an error: it is no image, but files for one layer.
  */
-int oci_bundle_open(struct oci_helper *helper, int fd, struct oci_bundle *ret, struct err *err);
+int oci_bundle_open(struct oci_helper *helper, int fd, const struct image_import *request, struct oci_bundle *ret, struct err *err);
 void oci_bundle_clear(struct oci_bundle *bundle);
 
 /* A file of the bundle: a range of fd. */

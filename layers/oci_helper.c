@@ -209,7 +209,7 @@ static int take_config(const struct oci_config *c, struct image *image)
 int oci_helper_config(struct oci_helper *h, const char *text, size_t len, struct image *image, uint8_t (*ret_diff_ids)[32], size_t *ret_ndiff_ids,
 	struct err *err)
 {
-	_cleanup_free_ struct oci_config *c = malloc(sizeof(*c));
+	_cleanup_free_ struct oci_config *c = calloc(1, sizeof(*c));
 	struct call call = {.parse = parse_config, .text = text, .len = len};
 	if (!c)
 		return err_set(err, ENOMEM, "read the configuration");

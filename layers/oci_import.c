@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/log.h"
 
 #define DIGEST_TEXT_MAX (sizeof("sha256:") + 64)
 #define BLOB_NAME_MAX (sizeof("blobs/sha256/") + 64)
@@ -139,12 +138,6 @@ static int read_config(struct import *import, const char *text, size_t len, stru
 		return err_wrap(err, "the image's configuration");
 	if (n != import->nlayers)
 		return err_say(err, EINVAL, "the image's configuration: rootfs.diff_ids has %zu layers, the manifest has %zu", n, import->nlayers);
-	char own[64];
-	(void)snprintf(own, sizeof(own), "linux/%s", oci_machine());
-	const char *platform = import->image->platform ? import->image->platform : "";
-	size_t same = strlen(own);
-	if (strncmp(platform, own, same) != 0 || (platform[same] != '\0' && platform[same] != '/'))
-		log_warn("the image is for %s, this machine is %s", platform, own);
 	return 0;
 }
 
@@ -177,7 +170,7 @@ static int wrap_blob(const struct oci_descriptor *d, const char *what, struct er
 static int step(const struct oci_bundle *b, struct oci_want *want, struct oci_descriptor *d, struct err *err)
 {
 	_cleanup_free_ char *text = NULL;
-	size_t len;
+	size_t len = 0;
 	struct oci_descriptor next;
 	int r = read_blob(b, d, OCI_INDEX_MAX, &text, &len, err);
 	if (r < 0)
@@ -195,7 +188,7 @@ static int find_manifest(const struct oci_bundle *b, const char *ref, struct oci
 	struct oci_descriptor chain[OCI_NESTING_MAX], d;
 	_cleanup_free_ char *text = NULL;
 	uint8_t sha256[32];
-	size_t len;
+	size_t len = 0;
 	(void)snprintf(want.ref, sizeof(want.ref), "%s", ref ? ref : "");
 	int r = oci_bundle_read(b, "index.json", OCI_INDEX_MAX, NULL, &text, &len, sha256, err);
 	if (r < 0)
@@ -239,8 +232,8 @@ static int import_layout(struct import *import, struct err *err)
 	const struct oci_bundle *b = import->bundle;
 	_cleanup_free_ char *text = NULL, *config = NULL;
 	struct oci_descriptor d;
-	struct oci_manifest manifest;
-	size_t len;
+	struct oci_manifest manifest = {.nlayers = 0};
+	size_t len = 0;
 	int r = find_manifest(b, import->request->ref, &d, err);
 	if (r == 0)
 		r = read_blob(b, &d, OCI_INDEX_MAX, &text, &len, err);
@@ -267,8 +260,10 @@ static int import_layout(struct import *import, struct err *err)
 static bool digest_of_name(const char *name, char ret[65])
 {
 	const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
-	bool blob = strncmp(name, "blobs/sha256/", 13) == 0 && base == name + 13 && strlen(base) == 64;
-	if (strspn(base, "0123456789abcdef") != 64 || (!blob && strcmp(base + 64, ".json") != 0))
+	size_t len = strlen(base);
+	bool blob = len == 64 && base == name + 13 && strncmp(name, "blobs/sha256/", 13) == 0;
+	bool json = len == 64 + 5 && memcmp(base + 64, ".json", 5) == 0;
+	if ((!blob && !json) || strspn(base, "0123456789abcdef") != 64)
 		return false;
 	memcpy(ret, base, 64);
 	ret[64] = '\0';
@@ -278,7 +273,7 @@ static bool digest_of_name(const char *name, char ret[65])
 static int read_docker_config(struct import *import, const char *name, struct err *err)
 {
 	_cleanup_free_ char *text = NULL;
-	size_t len;
+	size_t len = 0;
 	uint8_t sha256[32];
 	char said[65], is[65];
 	int r = oci_bundle_read(import->bundle, name, OCI_CONFIG_MAX, NULL, &text, &len, sha256, err);
@@ -318,7 +313,7 @@ static int import_docker(struct import *import, struct err *err)
 	_cleanup_free_ char *text = NULL;
 	_cleanup_free_ struct docker_manifest *manifest = malloc(sizeof(*manifest));
 	uint8_t sha256[32];
-	size_t len;
+	size_t len = 0;
 	if (!manifest)
 		return err_set(err, ENOMEM, "read %s", manifest_name);
 	int r = oci_bundle_read(b, manifest_name, OCI_INDEX_MAX, NULL, &text, &len, sha256, err);

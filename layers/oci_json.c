@@ -179,11 +179,17 @@ static const char *ref_of(const json_t *entry)
 	return annotation(entry, "org.opencontainers.image.ref.name");
 }
 
+/* A whole name such as "registry:5000/app:v2", or its tag alone. */
+static bool names(const char *name, const char *ref)
+{
+	const char *colon = name ? strrchr(name, ':') : NULL;
+	return name && (strcmp(name, ref) == 0 || (colon && !strchr(colon, '/') && strcmp(colon + 1, ref) == 0));
+}
+
 static bool has_ref(const json_t *entry, const char *ref)
 {
-	/* Docker writes the tag alone into the first and the whole name into the second. */
-	const char *tag = ref_of(entry), *name = annotation(entry, "io.containerd.image.name");
-	return (tag && strcmp(tag, ref) == 0) || (name && strcmp(name, ref) == 0);
+	/* Docker writes the tag alone into the first and the whole name into the second; others the whole name into the first. */
+	return names(ref_of(entry), ref) || names(annotation(entry, "io.containerd.image.name"), ref);
 }
 
 /* How well an entry suits this machine: 0 not at all, 2 surely, 1 if its CPU has what the variant asks for. */
@@ -363,8 +369,7 @@ static bool docker_has_ref(const json_t *image, const char *ref)
 	const json_t *item;
 	json_array_foreach(json_object_get(image, "RepoTags"), i, item)
 	{
-		const char *tag = json_string_value(item), *colon = tag ? strrchr(tag, ':') : NULL;
-		if (tag && (strcmp(tag, ref) == 0 || (colon && strcmp(colon + 1, ref) == 0)))
+		if (names(json_string_value(item), ref))
 			return true;
 	}
 	return false;

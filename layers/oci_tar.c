@@ -17,7 +17,8 @@
 #define BLOCK 512u
 #define EXTENDED_MAX (1u << 20) /* bytes of a pax header or a long name */
 #define HEADERS_MAX 1000000u
-#define LINKS_MAX 8 /* one after the other */
+#define HOPS_MAX 8	/* links to links */
+#define LINKS_MAX 1024u /* in all: each costs a search */
 #define OTHERS_MAX 64
 
 /* ---- what an archive is ---- */
@@ -355,7 +356,7 @@ static void follow_links(struct oci_archive *a)
 {
 	for (size_t i = 0; i < a->count; i++) {
 		const struct oci_file *f = &a->files[i];
-		for (int hop = 0; f && f->link[0] && hop < LINKS_MAX; hop++)
+		for (int hop = 0; f && f->link[0] && hop < HOPS_MAX; hop++)
 			f = find(a, f->link);
 		if (f && !f->link[0]) {
 			a->files[i].offset = f->offset;
@@ -368,13 +369,15 @@ static void follow_links(struct oci_archive *a)
 		a->files[i].link[0] = '\0';
 }
 
-static int record(struct oci_archive *a, const struct header *h, uint64_t at, struct err *err)
+static int record(struct oci_archive *a, const struct header *h, uint64_t at, unsigned *links, struct err *err)
 {
 	bool hard = h->type == '1', symbolic = h->type == '2';
 	if (h->name[0] == '\0' || h->sparse || (!hard && !symbolic && h->type != '0' && h->type != '\0' && h->type != '7'))
 		return 0;
 	if (a->count == OCI_FILES_MAX)
 		return err_say(err, E2BIG, "the archive has more than %u files", OCI_FILES_MAX);
+	if ((hard || symbolic) && ++*links > LINKS_MAX)
+		return err_say(err, E2BIG, "the archive has more than %u links", LINKS_MAX);
 	struct oci_file *f = &a->files[a->count];
 	*f = (struct oci_file){.offset = at, .size = h->size};
 	memcpy(f->name, h->name, sizeof(f->name));
@@ -400,7 +403,7 @@ int oci_tar_index(int fd, uint64_t size, struct oci_archive *ret, struct err *er
 	struct oci_marks marks = {.others = 0};
 	uint8_t head[6];
 	struct header h;
-	unsigned headers = 0;
+	unsigned headers = 0, links = 0;
 	int e;
 	ret->kind = OCI_KIND_TREE;
 	ret->packing = OCI_PACKING_NONE;
@@ -417,7 +420,7 @@ int oci_tar_index(int fd, uint64_t size, struct oci_archive *ret, struct err *er
 		bool regular = h.type == '0' || h.type == '\0' || h.type == '7' || h.type == '1' || h.type == '2';
 		if (oci_marks_note(&marks, h.name, regular))
 			return 0;
-		int recorded = record(ret, &h, r.at, err);
+		int recorded = record(ret, &h, r.at, &links, err);
 		if (recorded < 0)
 			return marks.layout || marks.manifest ? recorded : 0;
 		r.at += (h.size + BLOCK - 1) / BLOCK * BLOCK;

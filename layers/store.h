@@ -43,8 +43,9 @@ int store_fd(const struct store *store);	/* the state directory; borrowed */
 int store_layers_fd(const struct store *store); /* borrowed */
 const char *store_path(const struct store *store);
 
-/* store_sweep - remove the temporary trees and files that a crash left behind. Those in use are locked and stay. As root. */
-void store_sweep(struct store *store);
+/* store_sweep - remove the temporary trees and files that a crash left behind. Those in use are locked and stay. As root.
+ * Return: how many. */
+uint64_t store_sweep(struct store *store);
 /* store_warm - pay the one-time set-up of the hashes (1.5 ms) now instead of at the first commit or blob. */
 void store_warm(void);
 
@@ -182,6 +183,7 @@ int image_identify(struct store *store, const char *name, struct image_identity 
 void image_clear(struct image *image);
 
 enum image_layer_state {
+	IMAGE_ARCHIVE_UNPACKING, /* before the layers: a compressed archive of an image is decompressed; layer is 0 */
 	IMAGE_LAYER_READING,
 	IMAGE_LAYER_STORED,
 	IMAGE_LAYER_EXISTED, /* it was in the store already */
@@ -206,6 +208,8 @@ struct image_import {
  * layers, schema 1, sha512) or too many. Layers that were stored before an error stay, for gc.
  */
 int image_import_from(struct store *store, const char *name, const struct image_import *request, struct image *ret, struct err *err);
+/* image_is_foreign - its configuration says that it is for another kind of machine than this one. */
+bool image_is_foreign(const struct image *image);
 /* image_import - image_import_from() of a source with one image. */
 int image_import(struct store *store, const char *name, const char *source, struct image *ret, struct err *err);
 /* image_list - NULL-terminated sorted names in one allocation per name; free with image_list_free(). */

@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #include "base/fd.h"
 #include "base/parse.h"
 #include "base/sys.h"
+#include "layers/store_internal.h"
 
 int tree_random_name(char ret[TREE_RANDOM_NAME_MAX])
 {
@@ -215,11 +217,20 @@ int tree_remove(int parent, const char *name, struct err *err)
 	}
 }
 
-static int write_temp(int dirfd, const char *temp, const void *data, size_t len, mode_t mode, bool sync)
+/* Locked, so that no sweep takes it for a dead process's. */
+static int make_temp(int dirfd, const char *temp)
 {
+	_cleanup_close_ int gate = sweep_hold_off(dirfd);
+	if (gate < 0)
+		return gate;
 	_cleanup_close_ int fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
 		return -errno;
+	return TAKE_FD(fd);
+}
+
+static int write_temp(int fd, const void *data, size_t len, mode_t mode, bool sync)
+{
 	int r = fd_write_all(fd, data, len);
 	if (r < 0)
 		return r;
@@ -235,7 +246,8 @@ int tree_replace_file(int dirfd, const char *name, const void *data, size_t len,
 	int r = tree_random_name(temp + 1);
 	if (r < 0)
 		return err_set(err, r, "name a temporary file");
-	r = write_temp(dirfd, temp, data, len, mode, sync);
+	_cleanup_close_ int fd = make_temp(dirfd, temp);
+	r = fd < 0 ? fd : write_temp(fd, data, len, mode, sync);
 	if (r == 0 && renameat(dirfd, temp, dirfd, name) < 0)
 		r = -errno;
 	if (r < 0) {

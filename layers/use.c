@@ -18,15 +18,14 @@
 #include "base/parse.h"
 #include "layers/store_internal.h"
 
-#define LOOKS_MAX 100 /* for gc to let go, a millisecond apart */
+#define LOOKS_MAX 100 /* for a lock, a millisecond apart */
 #define BUCKETS 256u  /* a power of two */
 
-/* Return: 0 with the lock, -EBUSY when somebody keeps the exclusive one, or -errno. */
-static int lock_shared(int fd)
+int store_lock(int fd, int how)
 {
 	const struct timespec pause = {.tv_nsec = 1000000};
 	for (int i = 0; i < LOOKS_MAX; i++) {
-		if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+		if (flock(fd, how | LOCK_NB) == 0)
 			return 0;
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return -errno;
@@ -50,7 +49,7 @@ int layer_hold(struct store *store, const uint8_t id[16], struct err *err)
 		return err_set(err, errno, "open the layer xxh128:%s", hex);
 	if (!S_ISREG(st.st_mode))
 		return err_say(err, EUCLEAN, "the layer xxh128:%s is damaged: its '" LAYER_USED "' is no file", hex);
-	int r = lock_shared(fd);
+	int r = store_lock(fd, LOCK_SH);
 	if (r == -EBUSY)
 		return err_say(err, EBUSY, "the layer xxh128:%s is about to be removed", hex);
 	if (r < 0)

@@ -28,7 +28,8 @@ int layer_hold(struct store *store, const uint8_t id[16], struct err *err);
  */
 int layer_hold_new(int dirfd, struct err *err);
 
-/* layer_touch - note a use now, unless one was noted within LAYER_TOUCH_S. @fd: from layer_hold(); by its owner or root. */
+/* layer_touch - note a use now, unless one was noted within LAYER_TOUCH_S. @fd: from layer_hold(), or a blob's; by its owner or
+ * root. */
 void layer_touch(int fd);
 
 /* ---- of a process with many uses: one fd a layer, counted ---- */
