@@ -78,6 +78,10 @@ static int expect_zygote(struct seat *seat)
 void seat_stamp(struct seat *seat, const struct wire_plan *plan, struct runtime *runtime)
 {
 	struct engine *engine = seat->engine;
+	struct err err = ERR_INIT;
+	/* The plan is a run's, a warm one or this seat's own, each of which holds its layers: this only counts. */
+	if (held_plan(engine, &seat->held, plan, &err) < 0)
+		log_warn("slot=%u its layers may be removed while they are used: %s, ignoring", seat->index, err_msg(&err));
 	/* The last zygote's mounts are taken down by whoever lets go of its namespace last: that is to be its room. */
 	_cleanup_close_ int last = seat->zygote ? TAKE_FD(seat->zygote->ns) : -1;
 	if (seat->zygote)
@@ -492,6 +496,11 @@ int engine_new(const struct engine_config *config, struct engine **ret, struct e
 	struct engine *engine = calloc(1, sizeof(*engine));
 	if (!engine)
 		return err_set(err, ENOMEM, "engine");
+	int r = layer_uses_new(config->store, &engine->uses, err);
+	if (r < 0) {
+		free(engine);
+		return r;
+	}
 	engine->config = *config;
 	engine->loop = config->loop;
 	engine->usual = job_limits_default;
@@ -528,6 +537,7 @@ void engine_free(struct engine *engine)
 			(void)munmap((void *)seat->page, sizeof(struct zygote_page));
 	}
 	images_forget(engine);
+	layer_uses_free(engine->uses);
 	for (size_t i = 0; i < engine->npolicies; i++)
 		free(engine->policies[i].name);
 	for (size_t i = 0; i < engine->nruntimes; i++) {

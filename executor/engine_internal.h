@@ -6,11 +6,19 @@
 #include "executor/command.h"
 #include "executor/engine.h"
 #include "executor/runtime.h"
+#include "layers/use.h"
 #include "pool/leaf.h"
 #include "pool/wire.h"
 
 #define STREAM_CHUNK 65536
 #define RUNTIMES_MAX 64
+
+#define HELD_MAX (POOL_LAYERS_MAX + JOB_LAYERS_MAX)
+
+struct held { /* layers that gc leaves alone while these counts are not given back */
+	size_t n;
+	struct layer_use *uses[HELD_MAX];
+};
 
 /* A zygote as the worker holds it: its fds, and the operations on them. It outlives its slot's interest in it until
  * the last operation has come back from the ring. */
@@ -55,6 +63,7 @@ struct seat { /* a slot, from the worker's side */
 	struct loop_timer oom_look;
 	unsigned oom_looks;
 	struct wire_plan plan;	      /* of the last STAMP */
+	struct held held;	      /* its layers */
 	struct runtime *runtime;      /* that is started in its zygote; NULL: a plain one */
 	struct runtime *last_runtime; /* of the last job: the next is most likely of its kind */
 	bool runtime_ran;	      /* it was started, and has no job yet */
@@ -87,6 +96,7 @@ struct tally { /* how many seats there are for each that is kept warm, made or i
 
 struct warm { /* what idle seats are made for */
 	struct wire_plan plan;
+	struct held held;
 	struct runtime *runtime; /* or NULL */
 	uint64_t hash;
 	unsigned floor; /* so many seats are kept for it */
@@ -106,6 +116,7 @@ struct run { /* a job in the engine */
 	struct wire_plan plan;
 	uint64_t plan_hash;
 	uint32_t image_layers;
+	struct held held; /* the image's layers and the job's, delivered ones too */
 	struct leaf_limits limits;
 	int packs[8];
 	size_t npacks;
@@ -158,6 +169,7 @@ struct engine {
 	struct policy_entry policies[POOL_POLICIES_MAX];
 	size_t npolicies;
 	struct known_image images[IMAGES_MAX];
+	struct layer_uses *uses;
 	struct loop_op nursery_op, supervisor_op;
 	struct warm warm[WARM_MAX]; /* the first is for every seat that no floor claims */
 	unsigned nwarm;
@@ -198,10 +210,16 @@ bool mix_keeps(const struct engine *engine, const struct tally *tally, const str
 /* engine_zygote.c */
 struct zygote_ref *zygote_ref_new(struct seat *seat, int control);
 void zygote_ref_drop(struct zygote_ref *z);
+/* engine_hold.c: which layers are in use */
+/* held_add - hold one layer. Return: 0, -ENOENT when it is not there (any more), -ENOSPC past HELD_MAX, or as layer_hold(). */
+int held_add(struct engine *engine, struct held *held, const uint8_t id[16], struct err *err);
+/* held_plan - hold all layers of a plan in place of what was held, which may be the same ones. Nothing changes on failure. */
+int held_plan(struct engine *engine, struct held *held, const struct wire_plan *plan, struct err *err);
+void held_clear(struct engine *engine, struct held *held);
 /* engine_prepare.c: resolve a job into a run. Return: 0, or 1 with ej->result rejected, or -errno. */
 int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, struct reject *reject, struct err *err);
-/* plan_for_image - the plan of a job with this image and policy, no more. */
-int plan_for_image(struct engine *engine, const char *image, const char *policy, struct wire_plan *plan,
+/* plan_for_image - the plan of a job with this image and policy, no more. @held: empty; gets the plan's layers. */
+int plan_for_image(struct engine *engine, const char *image, const char *policy, struct wire_plan *plan, struct held *held,
 	struct runtime **ret_runtime, struct err *err);
 void run_free(struct run *run);
 void images_forget(struct engine *engine);

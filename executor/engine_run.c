@@ -442,10 +442,13 @@ static bool start_over(struct run *run)
 	ej->stamp_layers |= stamp;
 	ej->run_cold |= cold;
 	ej->run = NULL;
+	struct held held = run->held; /* until it is prepared anew */
+	run->held.n = 0;
 	run_free(run);
 	engine->running--;
 	seat_renew(seat);
 	engine_enqueue(engine, ej);
+	held_clear(engine, &held);
 	return true;
 }
 
