@@ -273,13 +273,8 @@ static int store_tree(struct import *import, struct layer_temp *temp, const stru
 	r = layer_find(import->store, &made, ret, err);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	share_use(import->store, temp);
-	_cleanup_close_ int diff = tree_open_dir(temp->fd, "diff"), tree = fcntl(temp->tree, F_DUPFD_CLOEXEC, 3);
-	r = layer_publish(temp, &made, true, ret, err);
-	/* Only now is the content durable: an object must never be less. */
-	if (r == 0 && !ret->existed && diff >= 0 && tree >= 0)
-		share_offer(import->store, diff, tree);
-	return r;
+	share_large(import->store, temp);
+	return layer_publish(temp, &made, true, ret, err);
 }
 
 int import_run(struct store *store, const struct import_source *source, struct layer_info *ret, struct err *err)

@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "layers/canonical.h"
 #include "layers/import.h"
+#include "layers/share.h"
 #include "layers/store_internal.h"
 #include "layers/tree_file.h"
 #include "layers/use.h"
@@ -369,6 +370,8 @@ int layer_publish(struct layer_temp *temp, const struct layer_made *made, bool s
 	r = held < 0 ? held : complete(temp, made, sync, &pack_bytes, err);
 	if (r < 0)
 		return r;
+	if (sync) /* only what is durable may become an object */
+		share_all(store, temp);
 	for (int round = 0;; round++) {
 		/* Never replaces: a layer's directory is not empty. */
 		if (renameat(store->layers_tmp, temp->name, store->layers, hex) == 0)

@@ -29,6 +29,7 @@
 #define OBJECT_NAME_MAX (3 + 64 + 1) /* "ab/" and 64 digits */
 #define COMPARE_BUFFER (64u << 10)
 #define DEDUPE_MAX (16ull << 20) /* bytes in one call: what btrfs takes */
+#define LARGE (32u << 10)	 /* bytes from which not writing a file is worth a look for its object beforehand */
 #define SPARE "share"		 /* in the temporary layer: a link that is about to take a file's place */
 
 struct share {
@@ -160,17 +161,15 @@ static void drop_object(struct share *s, const char *object)
 	(void)unlinkat(s->store->objects, object, 0);
 }
 
-static void use_object(struct share *s, const struct tree_file_entry *e)
+/* Let the file at e give way to its object, if there is one. @st: the file's. */
+static void use_object(struct share *s, const struct tree_file_entry *e, const struct stat *st, const char *object)
 {
-	char object[OBJECT_NAME_MAX];
-	struct stat st, ours, theirs;
-	if (name_object(s, e, &st, object) != 0)
-		return;
+	struct stat ours, theirs;
 	_cleanup_close_ int there = openat(s->store->objects, object, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (there < 0 || fstat(there, &theirs) < 0)
 		return;
 	_cleanup_close_ int file = openat(s->parent, e->name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (file < 0 || fstat(file, &ours) < 0 || ours.st_ino != st.st_ino)
+	if (file < 0 || fstat(file, &ours) < 0 || ours.st_ino != st->st_ino)
 		return;
 	if (ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev)
 		return;
@@ -193,19 +192,36 @@ static void use_object(struct share *s, const struct tree_file_entry *e)
 	s->files += r == 0;
 }
 
-/* One that is there already stays. */
-static void offer_object(struct share *s, const struct tree_file_entry *e)
+static void use_large(struct share *s, const struct tree_file_entry *e)
+{
+	char object[OBJECT_NAME_MAX];
+	struct stat st;
+	if (e->size >= LARGE && name_object(s, e, &st, object) == 0)
+		use_object(s, e, &st, object);
+}
+
+static int offer_object(struct share *s, const struct tree_file_entry *e, const char *object)
+{
+	return linkat(s->parent, e->name, s->store->objects, object, 0) < 0 ? -errno : 0;
+}
+
+static void use_or_offer(struct share *s, const struct tree_file_entry *e)
 {
 	char object[OBJECT_NAME_MAX], dir[3];
 	struct stat st;
 	if (name_object(s, e, &st, object) != 0)
 		return;
-	if (linkat(s->parent, e->name, s->store->objects, object, 0) == 0 || errno != ENOENT)
-		return;
-	(void)snprintf(dir, sizeof(dir), "%.2s", object);
-	if ((mkdirat(s->store->objects, dir, 0700) < 0 && errno != EEXIST) ||
-		linkat(s->parent, e->name, s->store->objects, object, 0) < 0)
-		log_debug("a file is not shared: %s, ignoring", strerror(errno));
+	int r = offer_object(s, e, object);
+	if (r == -EEXIST) {
+		use_object(s, e, &st, object);
+		/* Where the old object was full or damaged and is gone, this one takes its place. */
+		r = offer_object(s, e, object);
+	} else if (r == -ENOENT) {
+		(void)snprintf(dir, sizeof(dir), "%.2s", object);
+		r = mkdirat(s->store->objects, dir, 0700) < 0 && errno != EEXIST ? -errno : offer_object(s, e, object);
+	}
+	if (r < 0 && r != -EEXIST)
+		log_debug("a file is not shared: %s, ignoring", strerror(-r));
 }
 
 static void each_file(struct share *s, int tree, void (*act)(struct share *s, const struct tree_file_entry *e))
@@ -224,7 +240,7 @@ static void each_file(struct share *s, int tree, void (*act)(struct share *s, co
 	free(s->buf);
 }
 
-void share_use(struct store *store, struct layer_temp *temp)
+static void share(struct store *store, struct layer_temp *temp, void (*act)(struct share *s, const struct tree_file_entry *e))
 {
 	struct share *s = calloc(1, sizeof(*s));
 	if (!s)
@@ -232,21 +248,19 @@ void share_use(struct store *store, struct layer_temp *temp)
 	s->store = store;
 	s->diff = temp->diff;
 	s->temp = temp->fd;
-	each_file(s, temp->tree, use_object);
+	each_file(s, temp->tree, act);
 	(void)unlinkat(temp->fd, SPARE, 0);
 	if (s->files > 0)
 		log_debug("files shared with other layers count=%llu", (unsigned long long)s->files);
 	free(s);
 }
 
-void share_offer(struct store *store, int diff, int tree)
+void share_large(struct store *store, struct layer_temp *temp)
 {
-	struct share *s = calloc(1, sizeof(*s));
-	if (!s)
-		return;
-	s->store = store;
-	s->diff = diff;
-	s->temp = -1;
-	each_file(s, tree, offer_object);
-	free(s);
+	share(store, temp, use_large);
+}
+
+void share_all(struct store *store, struct layer_temp *temp)
+{
+	share(store, temp, use_or_offer);
 }

@@ -7,7 +7,10 @@
 
 #include "layers/layer.h"
 
-/* share_use - in a layer in the making: let files give way to equal objects. Best effort: what fails stays as it is. */
-void share_use(struct store *store, struct layer_temp *temp);
-/* share_offer - make objects of a published layer's files. Its content must be durable. @tree: an fd of its `tree`. */
-void share_offer(struct store *store, int diff, int tree);
+/*
+ * share_large - in a layer in the making, before it is synced: let large files give way to equal objects, so that they need
+ * not be written to the disk. Best effort: what fails stays as it is.
+ */
+void share_large(struct store *store, struct layer_temp *temp);
+/* share_all - when its content is durable: the rest of its files, and make objects of those that are new. Best effort. */
+void share_all(struct store *store, struct layer_temp *temp);
