@@ -7,7 +7,7 @@ import time
 from lib import PREFIX, SCALE, main
 
 MIB = 1 << 20
-FILES = int(os.environ.get("PETRI_WORST_FILES") or 60000)
+FILES = int(os.environ.get("PETRI_WORST_FILES") or 30000)
 LIMITS = {"disk_bytes": 1 << 30, "disk_inodes": 2000000, "memory_bytes": 3 << 30, "cpu_ms": 600000, "wall_ms": 600000, "pids": 64,
           "open_files": 1024, "output_bytes": MIB}
 CLEAN = "ls -A /work /tmp /dev/shm; stat -c '%a %u' /work; df --output=iused /work | tail -1"
