@@ -435,6 +435,8 @@ static void handle_nursery(struct engine *engine, const struct wire_msg *msg, in
 				engine_wait(engine, run->ej);
 				engine_schedule(engine);
 			}
+			if (engine->config.capacity)
+				engine->config.capacity(engine->config.ctx);
 			engine_check_seats(engine);
 		} else if (msg->seq == seat->seq && seat->state == SEAT_STAMPING) {
 			zygote_failed(seat, msg->step, msg->error);

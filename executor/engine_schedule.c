@@ -83,6 +83,8 @@ static void place(struct engine *engine, struct run *run, struct seat *seat)
 		seat_stamp(seat, &run->plan, NULL);
 	else if (seat->state == SEAT_READY)
 		run_dispatch(run);
+	else if (seat_is_late(seat))
+		loop_timer_set(engine->loop, &seat->late, now_us() + LATE_LOOK_US);
 	/* STAMPING for the same plan: dispatched when it is ready. */
 }
 
@@ -121,7 +123,9 @@ void engine_late(struct loop_timer *timer)
 	if (!run) {
 		if (engine->config.capacity) /* one slot fewer */
 			engine->config.capacity(engine->config.ctx);
-	} else if (run->stage == RUN_WAITING && any_ready(engine)) {
+		return; /* place() looks again when a job comes */
+	}
+	if (run->stage == RUN_WAITING && any_ready(engine)) {
 		seat->run = NULL;
 		run->seat = NULL;
 		engine->running--;

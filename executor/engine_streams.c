@@ -202,7 +202,7 @@ static bool push(struct run *run, const char *data, size_t len)
 static void push_blob(struct run *run)
 {
 	struct zygote_ref *z = run->seat->zygote;
-	for (int turns = 0;;) {
+	for (int turns = 0; z->in >= 0;) {
 		ssize_t n = turns < BLOB_TURNS ? splice(run->stdin_blob, NULL, z->in, NULL, BLOB_CHUNK, SPLICE_F_NONBLOCK) : -1;
 		int error = turns < BLOB_TURNS ? errno : EAGAIN;
 		turns++;

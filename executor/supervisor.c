@@ -30,6 +30,10 @@
 #define FDS_OF_WORKER 256u
 #define LOCK_DIR "/run/petri"
 #define RING_ENTRIES 1024
+/* A slot has one at a time, but one that has answered may not be reaped yet when the next is asked for. */
+#define COMMITS_OF_SLOT 4u
+#define COMMITS_MORE 16u
+#define COMMITS_MAX (POOL_SLOTS_MAX * COMMITS_OF_SLOT + COMMITS_MORE)
 #define RESTART_WAIT_MAX_MS 5000u
 
 struct supervisor {
@@ -39,8 +43,8 @@ struct supervisor {
 	int commits; /* our end of the worker's socket */
 	pid_t worker, nursery;
 	unsigned ncommits; /* commit children that run, and what each was asked */
-	pid_t commit_pids[POOL_SLOTS_MAX];
-	uint32_t commit_seqs[POOL_SLOTS_MAX];
+	pid_t commit_pids[COMMITS_MAX];
+	uint32_t commit_seqs[COMMITS_MAX];
 	bool stopping;
 	unsigned stop_signals;
 };
@@ -234,7 +238,7 @@ static void refuse_commit(struct supervisor *s, uint32_t seq, const char *why)
 /* A child that did not end by itself has not answered: the job must not wait for ever. */
 static void commit_ended(struct supervisor *s, pid_t pid, int status)
 {
-	for (unsigned i = 0; i < POOL_SLOTS_MAX; i++) {
+	for (unsigned i = 0; i < COMMITS_MAX; i++) {
 		if (s->commit_pids[i] != pid)
 			continue;
 		s->commit_pids[i] = 0;
@@ -263,9 +267,9 @@ static int store_blob(struct supervisor *s, const struct commit_request *request
 
 static void commit(struct supervisor *s, const struct commit_request *request, int fd)
 {
-	pid_t parent = getpid(), pid = s->ncommits < s->config->nslots ? fork() : -1;
+	pid_t parent = getpid(), pid = s->ncommits < s->config->nslots * COMMITS_OF_SLOT + COMMITS_MORE ? fork() : -1;
 	if (pid != 0) {
-		for (unsigned i = 0; pid > 0 && i < POOL_SLOTS_MAX; i++) {
+		for (unsigned i = 0; pid > 0 && i < COMMITS_MAX; i++) {
 			if (s->commit_pids[i] != 0)
 				continue;
 			s->commit_pids[i] = pid;

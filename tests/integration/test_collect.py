@@ -72,6 +72,15 @@ def test_large_blobs_of_many(t):
                 [sum(len(str(k)) + 1 for k in range(i, last + 1)) for last in (200000, 210000)], result)
 
 
+def test_many_large_blobs_of_one_slot(t):
+    """One after the other, and a commit at the end: each is asked for before the process that did the last one is gone for sure."""
+    names = [f"f{i}" for i in range(20)]
+    run = t.petri.job({"argv": ["/bin/sh", "-c", f"for n in {' '.join(names)}; do seq 1 70000 > $n; echo $n >> $n; done"],
+                       "collect": [f"/work/{n}" for n in names], "commit": "/work"})
+    t.equal((run.result["status"], run.result["message"], len(run.result["files"])), ("exited", "", 20), run)
+    t.check(run.result["layer"], run)
+
+
 def test_large_blob_while_the_helper_is_killed(t):
     """Nobody waits for a process that died: the job's result comes, and says what is missing."""
     worker = t.worker(slots=1)
