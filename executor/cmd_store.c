@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "executor/supervisor.h"
 #include "layers/pin.h"
 #include "layers/store.h"
+#include "layers/store_boot.h"
 #include "layers/store_init.h"
 
 static void cleanup_store(struct store **store)
@@ -133,15 +135,30 @@ int cmd_blob(int argc, char **argv)
 
 /* ---- store ---- */
 static const char store_help[] =
-	"petri store init [--size 4G] [--fs xfs|ext4] [--state DIR]\n"
-	"Makes a filesystem with project quotas in an image file and mounts it as the store.";
+	"petri store init [--size 4G] [--fs xfs|ext4] [--boot FILE] [--state DIR]\n"
+	"Makes a filesystem with project quotas in an image file and mounts it as the store.\n"
+	"--boot: have it mounted at boot. FILE: a table such as /etc/fstab, or a unit for systemd that ends in .mount";
+
+static int tell_store(const char *state, const char *driver, const char *boot, struct err *err)
+{
+	static char line[STORE_BOOT_MAX];
+	(void)printf("%s: %s\n", state, driver);
+	int r = boot ? store_boot_write(state, boot, err) : store_boot_fstab(state, line, err);
+	if (r < 0)
+		return complain(err);
+	if (boot)
+		(void)printf("%s: %s\n", boot, r == 1 ? "has the entry already" : "mounts it at boot");
+	else
+		(void)printf("to have it mounted at boot, say --boot /etc/fstab, which adds:\n%s\n", line);
+	return 0;
+}
 
 int cmd_store(int argc, char **argv)
 {
 	struct err err = ERR_INIT;
 	struct cli cli = {.argc = argc, .argv = argv, .at = 1, .verb = "store"};
-	const char *state = NULL, *fs = "xfs", *size_text = "4G", *v;
-	char driver[64];
+	const char *state = NULL, *fs = "xfs", *size_text = "4G", *boot = NULL, *v;
+	char driver[512];
 	uint64_t size = 0;
 	bool init = cli.at < argc && strcmp(argv[cli.at], "init") == 0;
 	cli.at += init;
@@ -156,6 +173,8 @@ int cmd_store(int argc, char **argv)
 			fs = v;
 		else if (cli_option(&cli, "--size", &v))
 			size_text = v;
+		else if (cli_option(&cli, "--boot", &v))
+			boot = v;
 		else
 			cli_unknown(&cli);
 	}
@@ -166,6 +185,5 @@ int cmd_store(int argc, char **argv)
 	if (parse_size(size_text, &size, &err) < 0 ||
 		store_init(state_dir(state), fs, size, driver, sizeof(driver), &err) < 0)
 		return complain(&err);
-	(void)printf("%s: %s with project quotas, %" PRIu64 " bytes\n", state_dir(state), driver, size);
-	return 0;
+	return tell_store(state_dir(state), driver, boot, &err);
 }

@@ -24,6 +24,7 @@
 #define RETRY_FIRST_MS 20u
 #define RETRY_MAX_MS 2000u
 #define OOM_LOOK_US 200
+#define LATE_US 50000		   /* a zygote takes a millisecond or few */
 #define STAMP_PATIENCE_US 60000000 /* an answer that does not come was lost: ask again */
 #define OOM_LOOKS_MAX 50
 #define FAILURES_MAX 8 /* in a row, before the jobs that wait for the slot are told */
@@ -96,6 +97,8 @@ void seat_stamp(struct seat *seat, const struct wire_plan *plan, struct runtime 
 	seat->seq = ++engine->next_seq;
 	seat->got_hello = seat->failed_once = false;
 	seat->state = SEAT_STAMPING;
+	seat->stamped_us = now_us();
+	loop_timer_set(engine->loop, &seat->late, seat->stamped_us + LATE_US);
 	_cleanup_close_ int theirs = expect_zygote(seat);
 	if (theirs < 0) {
 		log_warn("slot=%u cannot make a control socket: %s, trying again", seat->index, strerror(-theirs));
@@ -106,6 +109,11 @@ void seat_stamp(struct seat *seat, const struct wire_plan *plan, struct runtime 
 	struct wire_msg msg = {.type = WIRE_STAMP, .slot = seat->index, .seq = seat->seq, .plan = seat->plan};
 	const int fds[2] = {theirs, last};
 	(void)tell_nursery(engine, &msg, fds, last >= 0 ? 2 : 1);
+}
+
+bool seat_is_late(const struct seat *seat)
+{
+	return seat->state == SEAT_STAMPING && !seat->got_hello && now_us() >= seat->stamped_us + LATE_US;
 }
 
 void seat_release(struct seat *seat)
@@ -161,12 +169,15 @@ void seat_ready(struct seat *seat)
 	struct engine *engine = seat->engine;
 	seat->state = SEAT_READY;
 	loop_timer_clear(engine->loop, &seat->retry);
+	loop_timer_clear(engine->loop, &seat->late);
 	seat->failures = 0;
 	seat->idle_since_us = now_us();
 	struct statfs st;
-	seat->disk_base = 0;
-	if (fstatfs(seat->zygote->root, &st) == 0)
+	seat->disk_base = seat->inode_base = 0;
+	if (fstatfs(seat->zygote->root, &st) == 0) {
 		seat->disk_base = (uint64_t)(st.f_blocks - st.f_bfree) * (uint64_t)st.f_bsize;
+		seat->inode_base = st.f_files - st.f_ffree;
+	}
 	streams_read(seat->zygote);
 	if (seat->run)
 		run_dispatch(seat->run);
@@ -378,6 +389,7 @@ static int start_seats(struct engine *engine, const struct wire_host *host)
 		seat->oom_fd = -1;
 		seat->retry.fn = on_retry;
 		seat->retry.data = seat;
+		seat->late = (struct loop_timer){.fn = engine_late, .data = seat};
 		seat->oom_look = (struct loop_timer){.fn = look_for_oom, .data = seat};
 		leaf_init(&seat->leaf);
 	}
@@ -418,6 +430,7 @@ static void handle_nursery(struct engine *engine, const struct wire_msg *msg, in
 		if (msg->step == STEP_HELPER) {
 			struct run *run = seat->run;
 			seat->state = SEAT_RETIRED;
+			engine->retired++;
 			seat->run = NULL;
 			log_error("slot=%u could not be cleaned and is retired", seat->index);
 			if (run) { /* it waited for this slot: let it wait for any */
@@ -426,6 +439,8 @@ static void handle_nursery(struct engine *engine, const struct wire_msg *msg, in
 				engine_wait(engine, run->ej);
 				engine_schedule(engine);
 			}
+			if (engine->config.capacity)
+				engine->config.capacity(engine->config.ctx);
 			engine_check_seats(engine);
 		} else if (msg->seq == seat->seq && seat->state == SEAT_STAMPING) {
 			zygote_failed(seat, msg->step, msg->error);
@@ -528,6 +543,7 @@ void engine_free(struct engine *engine)
 		struct seat *seat = &engine->seats[i];
 		loop_cancel(engine->loop, &seat->oom_op);
 		loop_timer_clear(engine->loop, &seat->retry);
+		loop_timer_clear(engine->loop, &seat->late);
 		loop_timer_clear(engine->loop, &seat->oom_look);
 		loop_timer_clear(engine->loop, &seat->warm);
 		if (seat->zygote)

@@ -76,9 +76,11 @@ struct seat { /* a slot, from the worker's side */
 	bool failed_once; /* this stamp's failure was told: its zygote's end is no second one */
 	struct zygote_ref *zygote;
 	struct leaf_usage last_usage;
-	uint64_t disk_base; /* bytes that petri's own directories take in a fresh scratch */
-	unsigned failures;  /* in a row */
+	uint64_t disk_base, inode_base; /* bytes and inodes that petri's own directories take in a fresh scratch */
+	unsigned failures;		/* in a row */
 	struct loop_timer retry;
+	uint64_t stamped_us;	/* when the last STAMP was sent */
+	struct loop_timer late; /* see seat_is_late() */
 };
 
 #define WARM_MAX 32
@@ -106,6 +108,7 @@ enum run_stage {
 	RUN_WAITING,
 	RUN_STARTED,
 	RUN_COLLECTING,
+	RUN_STORING, /* a large output is being hashed, not here */
 	RUN_COMMITTING,
 };
 
@@ -163,7 +166,7 @@ struct engine {
 	struct wire_host host;
 	bool hello;
 	struct seat *seats;
-	unsigned nseats;
+	unsigned nseats, retired;
 	struct engine_job *waiting, **waiting_tail;
 	unsigned running;
 	struct policy_entry policies[POOL_POLICIES_MAX];
@@ -185,12 +188,16 @@ struct engine {
 /* engine.c */
 /* seat_stamp - have a zygote made. @runtime: to be started in it, or NULL. */
 void seat_stamp(struct seat *seat, const struct wire_plan *plan, struct runtime *runtime);
+/* seat_is_late - its zygote should be there by now: most likely what the last job wrote is being deleted, and that may take long. */
+bool seat_is_late(const struct seat *seat);
 void seat_ready(struct seat *seat);   /* the zygote, and the runtime in it, wait for a job */
 void seat_release(struct seat *seat); /* after a job: let go of the zygote and have the next one made */
 void seat_renew(struct seat *seat);   /* the same, also when nothing is expected to follow */
 void engine_schedule(struct engine *engine);
 /* engine_wait - put a prepared job (back) into the queue of those that wait for a slot. */
 void engine_wait(struct engine *engine, struct engine_job *ej);
+/* engine_late - seat_is_late() came true: its job need not wait for it. */
+void engine_late(struct loop_timer *timer);
 /* engine_enqueue - prepare a job and let it wait for a slot; a job that is refused is done at once. */
 void engine_enqueue(struct engine *engine, struct engine_job *ej);
 /* engine_check_seats - when every slot is retired, nothing can run any more: say so. */
