@@ -223,8 +223,7 @@ def test_gc_by_size(t):
     t.equal(order, made[::-1])
 
 
-def test_gc_spares_what_runs(t):
-    layer = commit(t, "echo there > f; ln -s f l")
+def spares_what_runs(t, layer):
     job = {"argv": ["/bin/sh", "-c", "sleep 1.5; cat f"], "layers": [layer], "image": "host"}
     path = t.write("job.json", json.dumps(job))
     with subprocess.Popen([t.petri.binary, "run", "--job", path], env=t.petri.env(), stdout=subprocess.PIPE,
@@ -236,6 +235,34 @@ def test_gc_spares_what_runs(t):
         out, err = running.communicate(timeout=30)
         t.equal((running.returncode, out), (0, b"there\n"), err)
     t.contains(ok(t.petri.call("gc", "--keep", "0")).out, "1 layers")
+
+
+def test_gc_spares_what_runs(t):
+    spares_what_runs(t, commit(t, "echo there > f; ln -s f l"))
+
+
+def test_gc_spares_what_was_delivered(t):
+    """A small layer, which is in the sandbox as files."""
+    spares_what_runs(t, commit(t, "echo there > f"))
+
+
+def test_gc_spares_a_waiting_slot(t):
+    """The image is gone, but a slot was made ready for its next job."""
+    root = make_root(t)
+    tool = t.compile("#include <unistd.h>\nint main(void) { return write(1, \"hi\\n\", 3) != 3; }", "tool", "-static")
+    os.rename(tool, os.path.join(root, "tool"))
+    layer, = import_image(t, "mini", root)
+    worker = t.worker(slots=1)
+    t.equal(worker.do({"image": "mini", "argv": ["/tool"]})["stdout"]["data"], "hi\n")
+    ok(t.petri.call("image", "rm", "mini"))
+    t.contains(ok(t.petri.call("gc", "--keep", "0")).out, "0 layers")
+    t.check(layer in layers(t), layers(t))
+    t.equal(worker.do({"argv": ["/bin/echo", "hi"]})["stdout"]["data"], "hi\n")
+
+    def collected():
+        return "1 layers" in ok(t.petri.call("gc", "--keep", "0")).out
+    t.eventually(collected, "the slot lets go of what it was made of")
+    t.check(layer not in layers(t), layers(t))
 
 
 def test_gc_spares_a_worker_s_slots(t):

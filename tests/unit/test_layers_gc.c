@@ -114,6 +114,35 @@ Test(layers_gc, a_held_layer_stays)
 	fixture_close(&f);
 }
 
+/* gc has the lock while somebody begins to wait for it, and has moved the layer when that one gets it. */
+Test(layers_gc, a_layer_that_went_while_its_lock_was_awaited)
+{
+	struct fixture f;
+	struct err err = ERR_INIT;
+	char hex[33], used[64];
+	int status;
+	const struct timespec pause = {.tv_nsec = 30000000};
+	fixture_open(&f, true);
+	struct layer_info info = import_text(&f, "x");
+	int layers = store_layers_fd(f.store);
+	format_hex(info.id, 16, hex);
+	snprintf(used, sizeof(used), "%s/used", hex);
+	int fd = openat(layers, used, O_RDONLY | O_CLOEXEC);
+	cr_assert(fd >= 0 && flock(fd, LOCK_EX) == 0);
+	cr_expect_eq(layer_hold(f.store, info.id, &err), -EBUSY, "%s", err_msg(&err));
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(fd);
+		_exit(layer_hold(f.store, info.id, NULL) == -ENOENT ? 0 : 1);
+	}
+	nanosleep(&pause, NULL);
+	cr_assert_eq(renameat(layers, hex, layers, "tmp/gone"), 0);
+	close(fd);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_expect_eq(status, 0);
+	fixture_close(&f);
+}
+
 Test(layers_gc, removal_says_what_uses_the_layer)
 {
 	struct fixture f;
@@ -372,6 +401,48 @@ Test(layers_gc, what_is_held_is_whole_while_others_import_and_collect, .timeout 
 	cr_expect_eq(status, 0, "the collector ended with %x", status);
 	(void)collect(&f, 0, UINT64_MAX);
 	cr_expect_eq(count_in(store_layers_fd(f.store), "tmp"), 0);
+	fixture_close(&f);
+}
+
+/* What an image names while gc is at work elsewhere stays, though it was on gc's list. */
+Test(layers_gc, images_are_looked_at_again)
+{
+	struct fixture f;
+	fixture_open(&f, true);
+	int layers = store_layers_fd(f.store), status;
+	struct layer_info info = import_text(&f, "late");
+	char path[64];
+	for (int i = 0; i < 400; i++) { /* older, so that they go first */
+		const struct timespec times[2] = {{.tv_sec = 1000}, {.tv_sec = 1000 + i}};
+		snprintf(path, sizeof(path), "%032x", i + 1);
+		cr_assert_eq(mkdirat(layers, path, 0755), 0);
+		strcat(path, "/used");
+		write_at(layers, path, "", 0600);
+		cr_assert_eq(utimensat(layers, path, times, 0), 0);
+	}
+	used_before(&f, &info, 3600);
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct gc_sums sums;
+		const struct gc_options options = {.keep_s = 60, .max_bytes = UINT64_MAX};
+		_exit(gc_run(f.store, &options, &sums, NULL) == 0 && sums.failed == 0 && sums.layers == 400 ? 0 : 1);
+	}
+	snprintf(path, sizeof(path), "%032x", 1);
+	while (faccessat(layers, path, F_OK, 0) == 0)
+		;
+	/* Without a use: the name alone must do. */
+	int images = openat(store_fd(f.store), "images", O_RDONLY | O_DIRECTORY);
+	char hex[33], text[512];
+	format_hex(info.id, 16, hex);
+	snprintf(text, sizeof(text), "{\"name\": \"late\", \"host_usr\": false, \"layers\": [\"xxh128:%s\"], \"env\": null, \"entrypoint\": null,"
+				     "\"cmd\": null, \"cwd\": null, \"user\": null, \"stamp\": null}",
+		hex);
+	write_at(images, ".new", text, 0644);
+	cr_assert_eq(renameat(images, ".new", images, "late.json"), 0);
+	close(images);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_expect_eq(status, 0);
+	cr_expect(there(&f, &info));
 	fixture_close(&f);
 }
 
