@@ -52,7 +52,7 @@ void gc_list_clear(struct gc_list *list)
 /* The last use of a layer that an earlier petri made is the time of its making. Return: 0, or -ENOENT when it went meanwhile. */
 static int last_use(int layers, const char *hex, struct timespec *ret)
 {
-	static const char *const files[] = {"/" LAYER_USED, "/layer.json", ""};
+	static const char *const files[] = {("/" LAYER_USED), "/layer.json", ""};
 	char path[33 + sizeof("/layer.json")];
 	struct stat st;
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {

@@ -114,6 +114,35 @@ Test(layers_gc, a_held_layer_stays)
 	fixture_close(&f);
 }
 
+/* gc has the lock while somebody begins to wait for it, and has moved the layer when that one gets it. */
+Test(layers_gc, a_layer_that_went_while_its_lock_was_awaited)
+{
+	struct fixture f;
+	struct err err = ERR_INIT;
+	char hex[33], used[64];
+	int status;
+	const struct timespec pause = {.tv_nsec = 30000000};
+	fixture_open(&f, true);
+	struct layer_info info = import_text(&f, "x");
+	int layers = store_layers_fd(f.store);
+	format_hex(info.id, 16, hex);
+	snprintf(used, sizeof(used), "%s/used", hex);
+	int fd = openat(layers, used, O_RDONLY | O_CLOEXEC);
+	cr_assert(fd >= 0 && flock(fd, LOCK_EX) == 0);
+	cr_expect_eq(layer_hold(f.store, info.id, &err), -EBUSY, "%s", err_msg(&err));
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(fd);
+		_exit(layer_hold(f.store, info.id, NULL) == -ENOENT ? 0 : 1);
+	}
+	nanosleep(&pause, NULL);
+	cr_assert_eq(renameat(layers, hex, layers, "tmp/gone"), 0);
+	close(fd);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_expect_eq(status, 0);
+	fixture_close(&f);
+}
+
 Test(layers_gc, removal_says_what_uses_the_layer)
 {
 	struct fixture f;
