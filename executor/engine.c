@@ -167,6 +167,17 @@ static void seat_maybe_ready(struct seat *seat)
 void seat_ready(struct seat *seat)
 {
 	struct engine *engine = seat->engine;
+	/* Made for a job that has gone elsewhere: with layers, maybe, that only that job had. */
+	if (seat->forsaken && !seat->run) {
+		struct wire_plan plan;
+		seat->forsaken = false;
+		struct runtime *runtime = mix_next(seat, &plan);
+		if (!wire_plan_equal(&plan, &seat->plan)) {
+			seat_stamp(seat, &plan, runtime);
+			return;
+		}
+	}
+	seat->forsaken = false;
 	seat->state = SEAT_READY;
 	loop_timer_clear(engine->loop, &seat->retry);
 	loop_timer_clear(engine->loop, &seat->late);

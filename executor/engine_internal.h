@@ -56,6 +56,7 @@ struct seat { /* a slot, from the worker's side */
 	struct engine *engine;
 	uint32_t uid_base, number;
 	uint32_t image_layers; /* of the plan's layers: the image's, not a job's own */
+	bool forsaken;	       /* the job that it is made ready for has gone to another seat */
 	struct leaf leaf;
 	struct loop_op oom_op; /* hybrid: the leaf's OOM eventfd */
 	int oom_fd;

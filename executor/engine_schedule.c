@@ -127,6 +127,7 @@ void engine_late(struct loop_timer *timer)
 	}
 	if (run->stage == RUN_WAITING && any_ready(engine)) {
 		seat->run = NULL;
+		seat->forsaken = true;
 		run->seat = NULL;
 		engine->running--;
 		run->ej->next = engine->waiting;
