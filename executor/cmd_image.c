@@ -124,10 +124,14 @@ static int list(struct store *store, struct err *err)
 	while (names[n])
 		n++;
 	_cleanup_free_ struct image_size *sizes = calloc(n + 1, sizeof(*sizes));
-	r = sizes ? image_sizes(store, names, n, sizes, err) : err_set(err, ENOMEM, "list the images");
+	r = -ENOMEM;
+	if (sizes)
+		r = image_sizes(store, names, n, sizes, err);
+	else
+		(void)err_set(err, ENOMEM, "list the images");
 	if (r == 0)
 		(void)printf("%-32s %6s %8s %8s %8s\n", "NAME", "LAYERS", "SIZE", "SHARED", "OWN");
-	for (size_t i = 0; i < n && r == 0; i++) {
+	for (size_t i = 0; sizes && i < n && r == 0; i++) {
 		char size[SIZE_TEXT_MAX], shared[SIZE_TEXT_MAX], own[SIZE_TEXT_MAX];
 		format_size(sizes[i].bytes, size);
 		format_size(sizes[i].bytes - sizes[i].own, shared);

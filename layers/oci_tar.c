@@ -17,9 +17,10 @@
 #define BLOCK 512u
 #define EXTENDED_MAX (1u << 20) /* bytes of a pax header or a long name */
 #define HEADERS_MAX 1000000u
-#define HOPS_MAX 8	/* links to links */
-#define LINKS_MAX 1024u /* in all: each costs a search */
-#define OTHERS_MAX 64
+#define HOPS_MAX 8	  /* links to links */
+#define LINKS_MAX 1024u	  /* in all: each costs a search */
+#define OTHERS_MAX 8	  /* names that no image has, before the first that one has */
+#define OTHERS_BETWEEN 64 /* and later */
 
 /* ---- what an archive is ---- */
 
@@ -50,7 +51,7 @@ bool oci_marks_note(struct oci_marks *marks, const char *name, bool regular)
 	else if (!ends_with(base, ".json") && !ends_with(base, ".tar.gz") && strcmp(base, parts[0]) != 0 && strcmp(base, parts[1]) != 0 && strcmp(base, parts[2]) != 0)
 		marks->others++;
 	bool none = !marks->layout && !marks->manifest;
-	return marks->root || (none && marks->others > OTHERS_MAX);
+	return marks->root || (none && marks->others > (marks->parts || marks->index ? OTHERS_BETWEEN : OTHERS_MAX));
 }
 
 enum oci_kind oci_marks_kind(const struct oci_marks *marks)

@@ -1,6 +1,6 @@
 /*
  * libFuzzer target: the internal stream, as a parser that was taken over might send it to the writer. The corpus has whole
- * streams, made by stream_new() and its kin (tests/unit/test_layers_stream.c writes them).
+ * streams of every kind of entry.
  */
 #include "fuzz_layer.h"
 

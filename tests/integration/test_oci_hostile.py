@@ -164,6 +164,9 @@ def test_diff_ids(t):
     refused(t, make.config(rootfs={"type": "layers", "diff_ids": ["sha256:" + sha256(b"other")]}), "layer 1 of 1")
     path = t.write("save.tar", tar({**docker_save([tar(FILES)]), sha256(b"") + ".json": b""}))
     t.equal(t.petri.call("image", "import", "good", path).code, 0)
+    # Known to the store by now, which does not read it again.
+    t.equal(t.petri.call("image", "import", "good", make.manifest()).code, 0)
+    refused(t, make.config(rootfs={"type": "layers", "diff_ids": ["sha256:" + sha256(b"other")]}), "layer 1 of 1")
     entries = docker_save([tar(FILES)])
     layer = next(x for x in entries if x.endswith("layer.tar"))
     entries[layer] = tar({"etc": None, "etc/motd": b"changed\n"})
