@@ -116,12 +116,10 @@ static void exec_nursery(struct supervisor *s, const char *path, int sock)
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	char *argv[] = {(char *)"petri-nursery", nslots, (char *)(s->config->force_tmpfs ? "tmpfs" : "auto"), (char *)project_ids(s->config->project_ids), NULL};
-	char *envp[2] = {NULL, NULL};
-	char level[64];
-	if (getenv("PETRI_LOG")) {
-		(void)snprintf(level, sizeof(level), "PETRI_LOG=%.40s", getenv("PETRI_LOG"));
-		envp[0] = level;
-	}
+	char level[64], form[64];
+	(void)snprintf(level, sizeof(level), "PETRI_LOG=%s", log_level_name(log_get_level()));
+	(void)snprintf(form, sizeof(form), "PETRI_LOG_FORMAT=%s", log_format_name(log_get_format()));
+	char *envp[] = {level, form, NULL};
 	(void)execve(path, argv, envp);
 	_exit(125);
 }

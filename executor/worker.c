@@ -298,14 +298,8 @@ static int connect_queue(struct worker *w, struct err *err)
 {
 	static const struct queue_events events = {.job = on_job, .cancel = on_cancel, .lost = on_lost, .finished = on_finished, .fatal = on_queue_fatal};
 	const struct worker_config *c = w->config;
-	struct queue_config config = {.prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms, .result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .allow_volatile = c->allow_volatile, .slots = c->slots};
-	const char *env = getenv("PETRI_REDIS");
-	bool from_env = !c->redis[0] && env && *env;
-	int r = redis_url_parse(from_env ? env : c->redis[0] ? c->redis
-							     : REDIS_DEFAULT,
-		from_env, &config.url, err);
-	if (r == 0)
-		r = queue_new(w->loop, &config, &events, w, &w->queue, err);
+	struct queue_config config = {.url = c->url, .prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms, .result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .allow_volatile = c->allow_volatile, .slots = c->slots};
+	int r = queue_new(w->loop, &config, &events, w, &w->queue, err);
 	if (r < 0)
 		return r;
 	char **names = NULL, images[1024] = "";
