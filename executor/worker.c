@@ -22,6 +22,9 @@
 #include "executor/supervisor.h"
 #include "pool/wire.h"
 
+#define BEATS_UNANSWERED 2
+#define FIRST_BEAT_US 20000
+
 struct worker {
 	const struct worker_config *config;
 	struct loop *loop;
@@ -30,11 +33,13 @@ struct worker {
 	struct queue *queue;
 	struct loop_op signal_op;
 	int signals;
-	struct loop_timer grace, drain, look;
+	struct loop_timer grace, drain, look, beat;
+	int beats; /* to the supervisor; -1: not wanted */
+	uint64_t beat_us;
 	struct active *active; /* running jobs, a list */
 	unsigned nactive;
 	uint64_t done;
-	bool stopping;
+	bool stopping, was_ready;
 	int exit_code;
 };
 
@@ -273,6 +278,22 @@ static void on_look(struct loop_timer *timer)
 	loop_timer_set(w->loop, timer, now_us() + 20000);
 }
 
+/* The loop turns, or this would not run; the nursery answered lately, and could make a slot. Whether Redis is there is
+ * another matter: the worker waits for it. */
+static void on_beat(struct loop_timer *timer)
+{
+	struct worker *w = timer->data;
+	uint64_t answered = engine_answered_us(w->engine), now = now_us();
+	bool fresh = answered && now - answered < BEATS_UNANSWERED * w->beat_us;
+	w->was_ready |= engine_ready_slots(w->engine) > 0;
+	/* Later all slots may be busy with being made again. */
+	if (fresh && w->was_ready)
+		(void)!write(w->beats, "b", 1);
+	engine_ask(w->engine);
+	/* Until the first answer oftener, so that nobody waits for us to be ready. */
+	loop_timer_set(w->loop, timer, now + (answered && w->was_ready ? w->beat_us : MIN(w->beat_us, (uint64_t)FIRST_BEAT_US)));
+}
+
 static void on_signal(struct loop_op *op, int res)
 {
 	struct worker *w = op->data;
@@ -335,12 +356,13 @@ static void keep_off_slots(unsigned slots)
 int worker_main(const struct worker_fds *fds, void *ctx)
 {
 	struct err err = ERR_INIT;
-	struct worker w = {.config = ctx, .loop = fds->loop, .store = fds->store};
+	struct worker w = {.config = ctx, .loop = fds->loop, .store = fds->store, .beats = fds->beats, .beat_us = fds->beat_us};
 	const struct worker_config *c = w.config;
 	const char *const dirs[] = {c->policies, NULL};
 	w.grace = (struct loop_timer){.fn = on_grace, .data = &w};
 	w.drain = (struct loop_timer){.fn = on_drain, .data = &w};
 	w.look = (struct loop_timer){.fn = on_look, .data = &w};
+	w.beat = (struct loop_timer){.fn = on_beat, .data = &w};
 	if (c->pin)
 		keep_off_slots(c->slots);
 	w.signals = worker_signals();
@@ -351,6 +373,8 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 		r = connect_queue(&w, &err);
 	if (r == 0) {
 		loop_poll(w.loop, &w.signal_op, w.signals, POLLIN);
+		if (w.beats >= 0)
+			on_beat(&w.beat);
 		r = loop_run(w.loop, &err);
 	}
 	if (r < 0) {
