@@ -15,6 +15,7 @@
  */
 int delegate_enter(struct err *err);
 
-/* delegate_root - the delegated group, for a process that delegate_enter() moved or whose parent it did. @mount: the v2 tree's root.
+/* delegate_root - the delegated group, for a process in a group right below it: where delegate_enter() moved it or its parent, or where
+ * systemd started it (DelegateSubgroup=). @mount: the v2 tree's root.
  * Return: an fd, or -ENOENT when there is none. */
 int delegate_root(int mount);

@@ -55,9 +55,23 @@ def test_groups_below_the_unit(t):
     out, err = process.communicate(b"hello", 30 * SCALE)
     t.equal((process.returncode, out), (0, b"hello"), err)
     t.check(not os.path.exists(os.path.join(unit, "petri")), "petri's groups are left behind")
-    # Started a second time, the group for its own processes is there already.
-    process = run_in(t, unit, "run", "--", "/bin/echo", "again")
-    t.equal(process.communicate(timeout=30 * SCALE)[0], b"again\n")
+    # systemd removes the group of a service that has ended, and all below it, before it starts it anew.
+    remove(unit)
+    os.mkdir(unit)
+
+
+def test_started_below_the_unit(t):
+    """DelegateSubgroup=: systemd has made the group for petri's own processes."""
+    first_class(t)
+    unit = make_unit(t, True)
+    below = os.path.join(unit, "petri-worker")
+    os.mkdir(below)
+    process = run_in(t, below, "run", "--memory", "64M", "--", "/bin/cat")
+    jobs = os.path.join(unit, "petri", "jobs")
+    t.eventually(lambda: os.path.isdir(jobs) and any(read(os.path.join(d, "job"), "memory.max").strip() == str(64 << 20) for d in leaves(jobs)),
+                 "the job runs in a leaf below the unit", 20)
+    t.check(str(process.pid) in procs(below), "the supervisor was moved")
+    t.equal(process.communicate(b"hello", 30 * SCALE)[0], b"hello")
 
 
 def leaves(jobs):
