@@ -72,6 +72,10 @@ unsigned engine_free_slots(const struct engine *engine);
 unsigned engine_ready_slots(const struct engine *engine);
 unsigned engine_nslots(const struct engine *engine); /* 0 until the nursery said hello */
 unsigned engine_running(const struct engine *engine);
+/* engine_ask - ask the nursery for a sign of life; nothing is sent while it owes one. */
+void engine_ask(struct engine *engine);
+/* engine_answered_us - when it last gave one (CLOCK_MONOTONIC); 0: never yet, or it is gone. */
+uint64_t engine_answered_us(const struct engine *engine);
 struct wire_host;
 const struct wire_host *engine_host(const struct engine *engine);
 /* engine_slot_number - the host-wide number of slot i, after which its cgroups are called. */
