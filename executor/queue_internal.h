@@ -34,6 +34,7 @@ struct entry {
 	char *last_consumer;
 	char id[JOB_ID_MAX + 1]; /* "" until known */
 	uint64_t renew_until_us; /* 0: for as long as it is held */
+	uint64_t finishing_us;	 /* since when its result waits */
 	/* the result */
 	char *result, *reply, *meta;
 	char status[32];
@@ -94,10 +95,13 @@ struct queue {
 	/* lease, heartbeat */
 	struct loop_timer lease, heartbeat, look;
 	unsigned ticks;
-	unsigned running;
-	uint64_t done;
-	uint64_t placed, warm; /* jobs that got a slot; that of them found one made for their plan */
+	struct queue_beat beat;
 	char *images, *limits;
+
+	/* queue_look.c */
+	void (*look_done)(void *ctx, const struct queue_look *look); /* one is under way */
+	void *look_ctx;
+	uint64_t look_sent_us, look_next_us;
 };
 
 /* queue.c */

@@ -18,6 +18,7 @@ struct worker_config {
 	char warm_image[1024], warm_policy[65];
 	char policies[512]; /* a directory of profiles, searched before the built-in ones */
 	struct job_limits max_limits;
+	char metrics[64]; /* where to serve them: metrics_server_check() */
 	const char *state;
 };
 
