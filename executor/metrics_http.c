@@ -35,7 +35,7 @@
 #include "executor/metrics_host.h"
 
 #define CONNECTIONS_MAX 32
-#define CONNECTION_AGE_US 5000000u
+#define CONNECTION_AGE_US 3000000u
 #define CONNECTION_MEMORY 8192 /* for one request's line and headers */
 #define NICE 10
 #define TICK_MS 1000

@@ -96,6 +96,7 @@ struct queue {
 	struct loop_timer lease, heartbeat, look;
 	unsigned ticks;
 	struct queue_beat beat;
+	uint64_t beat_us; /* when the last was written */
 	char *images, *limits;
 
 	/* queue_look.c */
@@ -151,6 +152,8 @@ void lease_init(struct queue *queue);
 /* lease_renew_now - at once: after the commands connection came back. */
 void lease_renew_now(struct queue *queue);
 void lease_start(struct entry *entry);
+/* lease_beat_soon - somebody watches: a heartbeat now, or half a second after the last. */
+void lease_beat_soon(struct queue *queue);
 /* lease_look_soon - renew, and so look for cancellations, in a moment. */
 void lease_look_soon(struct queue *queue);
 

@@ -17,6 +17,7 @@
 #define RENEW_BATCH 64
 #define HEARTBEAT_US 5000000u
 #define HEARTBEAT_TTL_MS 15000
+#define BEAT_APART_US 500000u
 #define LOOK_US 10000u
 #define TIDY_TICKS 6
 #define TIDY_IDLE_MS 3600000
@@ -264,9 +265,17 @@ static void send_heartbeat(struct queue *queue)
 static void on_heartbeat(struct loop_timer *timer)
 {
 	struct queue *queue = timer->data;
+	queue->beat_us = now_us();
 	loop_timer_set(queue->loop, timer, now_us() + (queue->ready ? HEARTBEAT_US : HEARTBEAT_US / 50));
 	if (queue->ready)
 		send_heartbeat(queue);
+}
+
+void lease_beat_soon(struct queue *queue)
+{
+	uint64_t at = MAX(now_us(), queue->beat_us + BEAT_APART_US);
+	if (queue->ready && at < queue->heartbeat.deadline_us)
+		loop_timer_set(queue->loop, &queue->heartbeat, at);
 }
 
 void queue_heartbeat(struct queue *queue, const struct queue_beat *beat)
