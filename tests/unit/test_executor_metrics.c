@@ -79,10 +79,14 @@ Test(metrics, text)
 	cr_assert_not_null(strstr(text, "petri_job_step_seconds_bucket{step=\"run\",le=\"0.0001\"} 0\n"));
 	cr_assert_not_null(strstr(text, "petri_job_step_seconds_bucket{step=\"run\",le=\"+Inf\"} 0\n"));
 	free(text);
+	metrics_observe(&m, METRICS_RUN, UINT64_C(3600000000)); /* beyond the last bound */
 	m.look.at_us = 1;
 	m.look.by[1].oldest_us = 1234567;
 	text = metrics_text(&m, -1, -1);
 	cr_assert_not_null(strstr(text, "petri_queue_oldest_seconds{priority=\"normal\"} 1.234567\n"));
+	cr_assert_not_null(strstr(text, "step=\"run\",le=\"1800\"} 0\n"));
+	cr_assert_not_null(strstr(text, "step=\"run\",le=\"+Inf\"} 1\npetri_job_step_seconds_sum{step=\"run\"} 3600.000000\n"
+					"petri_job_step_seconds_count{step=\"run\"} 1\n"));
 	free(text);
 }
 
