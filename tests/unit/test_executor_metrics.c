@@ -3,6 +3,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "executor/metrics.h"
 #include "executor/metrics_http.h"
@@ -102,4 +107,78 @@ Test(metrics, places)
 		cr_assert_eq(metrics_server_check(good[i], &err), 0, "%s", good[i]);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		cr_assert_eq(metrics_server_check(bad[i], &err), -EINVAL, "%s", bad[i]);
+}
+
+/* ---- the server's thread beside a loop that publishes (for the thread sanitizer, too) ---- */
+
+static uint16_t free_port(void)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(a);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	cr_assert_eq(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	cr_assert_eq(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+	(void)close(fd);
+	return ntohs(a.sin_port);
+}
+
+static char *fetch(uint16_t port, const char *request)
+{
+	static char reply[256 << 10];
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	size_t len = 0;
+	ssize_t n;
+	cr_assert_eq(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	cr_assert_eq(write(fd, request, strlen(request)), (ssize_t)strlen(request));
+	while ((n = read(fd, reply + len, sizeof(reply) - 1 - len)) > 0)
+		len += (size_t)n;
+	reply[len] = '\0';
+	(void)close(fd);
+	return reply;
+}
+
+static atomic_bool enough;
+
+static void *publish(void *server)
+{
+	struct metrics m = well();
+	while (!enough) {
+		m.at_us++;
+		m.running++;
+		m.jobs[STATUS_EXITED] = m.running; /* these two are always the same in one picture */
+		metrics_server_publish(server, &m);
+		(void)metrics_server_asked(server);
+	}
+	return NULL;
+}
+
+static unsigned long long sample(const char *text, const char *name)
+{
+	const char *at = strstr(text, name);
+	cr_assert_not_null(at, "no %s in %s", name, text);
+	return strtoull(at + strlen(name), NULL, 10);
+}
+
+Test(metrics, pictures_are_whole, .timeout = 60)
+{
+	struct metrics_server *server = NULL;
+	struct err err = ERR_INIT;
+	char where[16];
+	uint16_t port = free_port();
+	pthread_t loop;
+	(void)snprintf(where, sizeof(where), "%u", port);
+	cr_assert_eq(metrics_server_start(where, &server, &err), 0, "%s", err_msg(&err));
+	cr_assert_not_null(strstr(fetch(port, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"), "the worker is starting"));
+	cr_assert_eq(pthread_create(&loop, NULL, publish, server), 0);
+	for (int i = 0; i < 200; i++) {
+		const char *text = fetch(port, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+		cr_assert_eq(sample(text, "\npetri_jobs_running "), sample(text, "\npetri_jobs_total{status=\"exited\"} "));
+	}
+	enough = true;
+	(void)pthread_join(loop, NULL);
+	metrics_server_stop(server);
+	cr_assert_eq(metrics_server_start("off", &server, &err), 0);
+	cr_assert_null(server);
+	metrics_server_stop(NULL);
 }
