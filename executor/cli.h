@@ -13,6 +13,8 @@ int cmd_worker(int argc, char **argv);
 int cmd_submit(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_cancel(int argc, char **argv);
+int cmd_queue(int argc, char **argv);
+int cmd_top(int argc, char **argv);
 int cmd_image(int argc, char **argv);
 int cmd_blob(int argc, char **argv);
 int cmd_layer(int argc, char **argv);
@@ -21,7 +23,7 @@ int cmd_store(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 
-extern const struct verb run_verb, worker_verb, submit_verb, status_verb, cancel_verb, image_verb, layer_verb, blob_verb, gc_verb, store_verb, doctor_verb, help_verb;
+extern const struct verb run_verb, worker_verb, submit_verb, status_verb, cancel_verb, queue_verb, top_verb, image_verb, layer_verb, blob_verb, gc_verb, store_verb, doctor_verb, help_verb;
 
 /* The option --state of the verbs that use the store; see state_dir(). */
 #define STATE_OPTION(type, member) \

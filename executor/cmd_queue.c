@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "executor/cli.h"
+#include "executor/metrics_http.h"
 #include "executor/queue.h"
 #include "executor/redis_options.h"
 

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "executor/cli.h"
 #include "executor/limits_options.h"
+#include "executor/metrics_http.h"
 #include "executor/redis_options.h"
 #include "executor/supervisor.h"
 #include "executor/worker.h"
@@ -71,6 +72,7 @@ static const struct option options[] = {
 	{.name = "warm-image", .arg = "IMAGE[=SLOTS],...", .kind = OPTION_BUFFER, SETTING(warm_image), .standard = "host", .help = "what idle slots are made for before the first job", .more = "One image, or a list such as gcc:13=4,python:3.11=2, where so many slots are kept for an image whatever else arrives."},
 	{.name = "warm-policy", .arg = "POLICY", .kind = OPTION_BUFFER, SETTING(warm_policy), .standard = "judge", .help = "and with which policy"},
 	{.name = "policies", .arg = "DIR", .kind = OPTION_BUFFER, SETTING(policies), .standard = "/etc/petri/policies", .complete = COMPLETE_DIRECTORY, .help = "a directory of policies, looked in before the built-in ones"},
+	{.name = "metrics", .arg = "WHERE", .kind = OPTION_BUFFER, SETTING(metrics), .standard = "off", .help = "where to serve metrics and health over HTTP: off, on or [ADDRESS:]PORT", .more = "on is " METRICS_DEFAULT "; a port alone is on loopback. /metrics is for Prometheus, /healthz tells whether jobs can be run."},
 	{.name = "pin", .kind = OPTION_SWITCH, SETTING(pin), .help = "run the jobs of slot i on CPU i", .more = "Modulo their number, unless a job asks for a cpuset; the worker keeps to CPUs that no slot has, where there are any."},
 	{.name = "state", .arg = "DIR", .kind = OPTION_BUFFER, SETTING(state), .standard = DEFAULT_STATE, .env = "PETRI_STATE", .complete = COMPLETE_DIRECTORY, .help = "the store's directory"},
 	{.name = "scratch", .arg = "KIND", .kind = OPTION_BUFFER, SETTING(scratch), .standard = "auto", .choices = "auto tmpfs", .help = "where jobs write: auto or tmpfs", .more = "auto is the store's filesystem where that enforces project quotas, else a tmpfs."},

@@ -180,6 +180,7 @@ static void fetched(void *data, const redisReply *reply)
 	if (redis_reply_is_string(trouble)) {
 		redisReply error = *trouble;
 		error.type = REDIS_REPLY_ERROR;
+		queue->fetch.errors[redis_reply_error(&error)]++;
 		(void)settle(queue, &error, "fetch");
 	} else {
 		queue_untroubled(queue);

@@ -11,7 +11,7 @@ enum redis_script {
 	SCRIPT_FETCH,
 	SCRIPT_CLAIM,	/* consumer lease_ms max_bytes result_ cancelled_ -> entry|nil dups deleted */
 	SCRIPT_OWN,	/* consumer want max_bytes (key id)... -> entries */
-	SCRIPT_TIDY,	/* idle_ms: forget idle consumers and empty tenants */
+	SCRIPT_TIDY,	/* idle_ms workers worker_ own_stream_: forget idle consumers, empty tenants and workers that are gone */
 	SCRIPT_RENEW,	/* KEYS: streams; consumer ttl_ms state_ cancelled_ (entry job)... -> 0 lost, 1 ours, 2 and cancel */
 	SCRIPT_START,	/* KEYS: stream state result cancelled; consumer entry worker attempt ttl_ms */
 	SCRIPT_FINISH,	/* KEYS: stream result done state cancelled reply dead */

@@ -7,6 +7,8 @@ const struct verb *const verbs[] = {
 	&submit_verb,
 	&status_verb,
 	&cancel_verb,
+	&queue_verb,
+	&top_verb,
 	&image_verb,
 	&layer_verb,
 	&blob_verb,

@@ -38,6 +38,7 @@ struct worker_config {
 	char project_ids[32];
 	char state[512], scratch[8], log_level[8], log_format[8];
 	struct job_limits max_limits;
+	char metrics[64];     /* where to serve them: metrics_server_check() */
 	struct redis_url url; /* worker_config_check(): redis, with its credentials */
 	char file[512];	      /* that was loaded, or "" */
 	struct setting_source sources[WORKER_SETTINGS_MAX];

@@ -12,6 +12,7 @@
 #include "base/parse.h"
 #include "executor/config_file.h"
 #include "executor/limits.h"
+#include "executor/metrics_http.h"
 #include "executor/redis_options.h"
 #include "executor/supervisor.h"
 #include "pool/wire.h"
@@ -33,6 +34,7 @@ void worker_config_init(struct worker_config *c)
 	c->max_limits = job_limits_ceiling;
 	/* A byte of output may take six in JSON, there are two streams, and a Redis string ends at 512 MiB. */
 	c->max_limits.output_bytes = 32u << 20;
+	(void)snprintf(c->metrics, sizeof(c->metrics), "off");
 	(void)snprintf(c->policies, sizeof(c->policies), "/etc/petri/policies");
 	(void)snprintf(c->state, sizeof(c->state), "%s", DEFAULT_STATE);
 	(void)snprintf(c->scratch, sizeof(c->scratch), "auto");
@@ -243,5 +245,7 @@ int worker_config_check(struct worker_config *c, struct err *err)
 		(void)err_say(err, EINVAL, "a worker's name is 1 to 127 of letters, digits and . _ -");
 		return blame(c, "name", err);
 	}
+	if (metrics_server_check(c->metrics, err) < 0)
+		return blame(c, "metrics", err);
 	return check_warm(c->warm_image, err) < 0 ? blame(c, "warm-image", err) : 0;
 }
