@@ -284,6 +284,7 @@ static int make_consumer(struct queue *queue, struct err *err)
 	if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
 		return err_set(err, errno, "getrandom");
 	format_hex(bytes, sizeof(bytes), hex);
+	memcpy(&queue->jitter, bytes, sizeof(queue->jitter));
 	(void)snprintf(queue->consumer, sizeof(queue->consumer), "%s/%s", queue->name, hex);
 	return 0;
 }
@@ -356,9 +357,7 @@ void queue_stats(const struct queue *queue, struct queue_stats *ret)
 {
 	*ret = queue->stats;
 	ret->connected = queue->ready && queue->fetch.up;
-	ret->undelivered = 0;
-	for (const struct entry *e = queue->entries; e; e = e->next)
-		ret->undelivered += e->state == ENTRY_FINISHING || e->state == ENTRY_RELEASING;
+	ret->undelivered = queue->nwaiting;
 }
 
 bool queue_drained(const struct queue *queue)
@@ -366,7 +365,7 @@ bool queue_drained(const struct queue *queue)
 	struct queue_stats stats;
 	queue_stats(queue, &stats);
 	bool asked = queue->fetching == FETCH_BUSY || queue->fetching == FETCH_TAKE;
-	bool arriving = queue->want == 0 && asked; /* what comes goes back */
+	bool arriving = queue->want == 0 && (asked || queue->ntaken); /* what comes goes back */
 	return stats.undelivered == 0 && !arriving;
 }
 
@@ -379,6 +378,7 @@ void queue_free(struct queue *queue)
 	redis_link_end(&queue->channel);
 	redis_link_end(&queue->commands);
 	loop_timer_clear(queue->loop, &queue->fetch_retry);
+	loop_timer_clear(queue->loop, &queue->own_again);
 	loop_timer_clear(queue->loop, &queue->isolated_due);
 	loop_timer_clear(queue->loop, &queue->outbox_retry);
 	loop_timer_clear(queue->loop, &queue->lease);

@@ -18,15 +18,15 @@ void entry_cancel(struct entry *entry)
 
 static void cancel_id(struct queue *queue, const char *id)
 {
-	bool early = queue->fetching == FETCH_BUSY || queue->fetching == FETCH_TAKE;
 	for (struct entry *e = queue->entries; e; e = e->next) {
 		if (strcmp(e->id, id) == 0 && e->state == ENTRY_OUT && e->started && !e->cancel_told) {
 			entry_cancel(e);
 			return; /* the list may have changed; twice the same id is two entries of one name, rare */
 		}
-		early = early || (!e->started && strcmp(e->id, id) == 0);
 	}
-	if (early) /* it may be one that is on its way to us, or about to start */
+	/* It may be one that the script under way gives us, with its state key written. One that is here, and has not started
+	 * yet, is looked at when it starts; and a read that blocks writes no state keys. */
+	if (queue->fetching == FETCH_BUSY)
 		lease_look_soon(queue);
 }
 

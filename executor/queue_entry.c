@@ -42,8 +42,20 @@ static uint64_t queued_us(const char *entry_id)
 	return now > added * 1000 ? now - added * 1000 : 0;
 }
 
+/* Ids of one millisecond differ in their last digits only. */
+static struct entry **bucket_of(struct queue *queue, const char *entry_id)
+{
+	uint32_t hash = 2166136261u;
+	for (const char *c = entry_id; *c; c++)
+		hash = (hash ^ (unsigned char)*c) * 16777619u;
+	return &queue->bucket[(hash ^ hash >> 16) % QUEUE_BUCKETS];
+}
+
 static void link_in(struct queue *queue, struct entry *entry)
 {
+	struct entry **bucket = bucket_of(queue, entry->entry_id);
+	entry->chain = *bucket;
+	*bucket = entry;
 	entry->next = queue->entries;
 	if (entry->next)
 		entry->next->prev = entry;
@@ -94,21 +106,36 @@ struct entry *entry_new(struct queue *queue, const redisReply *packed, bool *ret
 
 struct entry *entry_find(struct queue *queue, const char *stream, const char *entry_id)
 {
-	for (struct entry *e = queue->entries; e; e = e->next)
+	for (struct entry *e = *bucket_of(queue, entry_id); e; e = e->chain)
 		if (strcmp(e->entry_id, entry_id) == 0 && strcmp(e->stream, stream) == 0)
 			return e;
 	return NULL;
 }
 
-void entry_set_out(struct entry *entry, bool out)
+static void count(struct entry *entry, size_t one)
 {
 	struct queue *queue = entry->queue;
-	if (out && entry->state != ENTRY_OUT) {
-		entry->state = ENTRY_OUT;
-		queue->nout++;
-	} else if (!out && entry->state == ENTRY_OUT) {
-		queue->nout--;
-	}
+	if (entry->state == ENTRY_OUT)
+		queue->nout += one;
+	if (entry->state != ENTRY_FINISHING && entry->state != ENTRY_RELEASING)
+		return;
+	queue->nwaiting += one;
+	if (entry->failed)
+		queue->nfailed += one;
+}
+
+void entry_set_state(struct entry *entry, enum entry_state state)
+{
+	count(entry, (size_t)-1);
+	entry->state = state;
+	count(entry, 1);
+}
+
+void entry_failed(struct entry *entry)
+{
+	count(entry, (size_t)-1);
+	entry->failed = true;
+	count(entry, 1);
 }
 
 void entry_ref(struct entry *entry)
@@ -125,17 +152,20 @@ void entry_unref(struct entry *entry)
 void entry_leave(struct entry *entry)
 {
 	struct queue *queue = entry->queue;
-	entry_set_out(entry, false);
+	struct entry **at = bucket_of(queue, entry->entry_id);
 	if (queue->isolated == entry)
 		queue->isolated = NULL;
+	while (*at != entry)
+		at = &(*at)->chain;
+	*at = entry->chain;
 	if (entry->prev)
 		entry->prev->next = entry->next;
 	else
 		queue->entries = entry->next;
 	if (entry->next)
 		entry->next->prev = entry->prev;
-	entry->prev = entry->next = NULL;
-	entry->state = ENTRY_GONE;
+	entry->prev = entry->next = entry->chain = NULL;
+	entry_set_state(entry, ENTRY_GONE);
 	if (!entry->refs)
 		entry_free(entry);
 }
@@ -147,7 +177,6 @@ void entry_lose(struct entry *entry)
 	queue->stats.lost++;
 	log_warn("queue: lease lost entry=%s job=\"%s\"", entry->entry_id, entry->id);
 	entry_ref(entry);
-	entry_set_out(entry, false);
 	entry_leave(entry);
 	if (out)
 		queue->events.lost(queue->ctx, &entry->pub);

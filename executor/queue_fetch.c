@@ -1,7 +1,7 @@
 /*
  * Taking entries: one request at a time on the fetch connection, chosen anew after each reply:
  *   own    after a reconnect: what was delivered to us in replies that never came
- *   claim  every lease/3 and when somebody handed an entry back: one entry whose lease has run out
+ *   claim  several times a second, and when somebody handed an entry back: one entry whose lease has run out
  *   fetch  new entries, as many as are wanted
  *   wait   nothing found: until there is news, a second at most. With slots enough the read takes an entry of each
  *          stream; then the next fetch looks whether they may run
@@ -17,7 +17,13 @@
 #include "base/sys.h"
 #include "executor/queue_internal.h"
 
-#define WAIT_MS "1000"
+#define CLAIM_MS 600u	      /* between two looks for entries of others; a wait adds up to a third */
+#define OWN_AGAIN_US 1500000u /* longer than any wait */
+
+static uint64_t claim_ms(const struct queue *queue)
+{
+	return MIN(CLAIM_MS, queue->config.lease_ms / 3);
+}
 
 static bool may_fetch(const struct queue *queue)
 {
@@ -33,8 +39,10 @@ static void emit(struct entry *entry)
 		queue->want--;
 	queue->stats.fetched++;
 	entry->emitted = true;
-	entry_set_out(entry, true);
+	entry_set_state(entry, ENTRY_OUT);
+	queue->emitting = entry;
 	queue->events.job(queue->ctx, &entry->pub);
+	queue->emitting = NULL;
 }
 
 static bool may_emit_isolated(const struct queue *queue)
@@ -52,7 +60,7 @@ static void on_isolated(struct loop_timer *timer)
 		emit(queue->isolated);
 }
 
-/* Until SCRIPT_TAKE has looked at it. */
+/* Until SCRIPT_FETCH has looked at it. */
 static void keep_taken(struct entry *entry)
 {
 	entry->queue->taken[entry->queue->ntaken++] = entry;
@@ -134,12 +142,14 @@ static void keep_text(char *out, size_t cap, const redisReply *reply)
 		(void)snprintf(out, cap, "%s", reply->str);
 }
 
-/* Whether the entries that a blocking read took may run. Where that cannot be told (an error), they do: the script that
- * starts them looks again. */
+/* Whether the entries that a blocking read took may run. After an error they wait for the next request, and where the
+ * connection was lost they go back. Where the answer does not tell, they run: the script that starts them looks again. */
 static void looked(struct queue *queue, const redisReply *reply)
 {
 	const redisReply *answers = redis_reply_at(reply, 6);
 	size_t n = queue->ntaken;
+	if (reply && redis_reply_error(reply) != REDIS_ERROR_NONE && !queue->stopped && !queue->failed && !queue->closing)
+		return;
 	queue->accepting = true;
 	queue->ntaken = 0;
 	for (size_t i = 0; i < n; i++) {
@@ -166,25 +176,27 @@ static void looked(struct queue *queue, const redisReply *reply)
 static void fetched(void *data, const redisReply *reply)
 {
 	struct queue *queue = data;
+	const redisReply *trouble = redis_reply_at(reply, 5);
+	redisReply error = {0};
 	looked(queue, reply);
-	if (!settle(queue, reply, "fetch"))
+	if (redis_reply_is_string(trouble)) { /* one stream's: the others' entries are here all the same */
+		error = *trouble;
+		error.type = REDIS_REPLY_ERROR;
+		queue->fetch.errors[redis_reply_error(&error)]++;
+	}
+	if (!settle(queue, error.str ? &error : reply, "fetch") && !error.str)
 		return;
 	queue->tick = (unsigned)redis_reply_int(redis_reply_at(reply, 0), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(queue->cursor); i++)
 		keep_text(queue->cursor[i], sizeof(queue->cursor[i]), redis_reply_at(redis_reply_at(reply, 1), i));
 	queue->stats.duplicates += (uint64_t)redis_reply_int(redis_reply_at(reply, 2), 0);
-	const redisReply *list = redis_reply_at(reply, 3), *trouble = redis_reply_at(reply, 5);
-	queue->dry = !redis_reply_at(list, 0);
+	const redisReply *list = redis_reply_at(reply, 3);
+	queue->dry = queue->asked > 0 && !redis_reply_at(list, 0);
+	queue->last_known = redis_reply_at(redis_reply_at(reply, 4), 0) != NULL;
 	for (size_t i = 0; i < QUEUE_STREAMS; i++)
 		keep_text(queue->last_id[i], sizeof(queue->last_id[i]), redis_reply_at(redis_reply_at(reply, 4), i));
-	if (redis_reply_is_string(trouble)) {
-		redisReply error = *trouble;
-		error.type = REDIS_REPLY_ERROR;
-		queue->fetch.errors[redis_reply_error(&error)]++;
-		(void)settle(queue, &error, "fetch");
-	} else {
+	if (!error.str)
 		queue_untroubled(queue);
-	}
 	accept_all(queue, list);
 	fetch_kick(queue);
 }
@@ -219,8 +231,10 @@ static void own_told(void *data, const redisReply *reply)
 		queue->own_due = true;
 		return;
 	}
-	queue->own_due = redis_reply_at(reply, 0) != NULL; /* until nothing is left */
-	accept_all(queue, reply);
+	const redisReply *list = redis_reply_at(reply, 0);
+	queue->own_due = redis_reply_at(list, 0) != NULL; /* until nothing is left */
+	queue->stats.duplicates += (uint64_t)redis_reply_int(redis_reply_at(reply, 1), 0);
+	accept_all(queue, list);
 	fetch_kick(queue);
 }
 
@@ -257,14 +271,15 @@ static void accept_read(struct queue *queue, redisReply *stream, const redisRepl
 	accept_entry(queue, &packed);
 }
 
-static void send_fetch(struct queue *queue);
-
 static void read_came(void *data, const redisReply *reply)
 {
 	struct queue *queue = data;
 	enum redis_error kind = redis_reply_error(reply);
 	queue->dry = false;
-	if (!queue->closing && reply && kind == REDIS_ERROR_NOGROUP) { /* the script makes it again */
+	bool first = !queue->nogroup;
+	if (reply)
+		queue->nogroup = kind == REDIS_ERROR_NOGROUP;
+	if (!queue->closing && queue->nogroup && first) { /* the script makes it again */
 		queue->fetching = FETCH_IDLE;
 		queue->unblock_sent = false;
 		fetch_kick(queue);
@@ -279,11 +294,7 @@ static void read_came(void *data, const redisReply *reply)
 		}
 		queue->accepting = false;
 	}
-	if (!settle(queue, reply, "wait for jobs"))
-		return;
-	if (queue->ntaken)
-		send_fetch(queue); /* whatever else is due: they are ours */
-	else
+	if (settle(queue, reply, "wait for jobs"))
 		fetch_kick(queue);
 }
 
@@ -292,6 +303,7 @@ static void read_came(void *data, const redisReply *reply)
 static void request(struct queue *queue, enum fetch_state state, redis_reply_fn fn, const struct redis_args *args)
 {
 	queue->fetching = state;
+	queue->requests++;
 	queue->unblock_tries = 0;
 	if (redis_link_send(&queue->fetch, fn, queue, args) < 0) {
 		queue->fetching = FETCH_IDLE;
@@ -320,10 +332,12 @@ static void send_fetch(struct queue *queue)
 	char result[QUEUE_KEY_MAX], cancelled[QUEUE_KEY_MAX], state[QUEUE_KEY_MAX];
 	ids_keys(queue, result, cancelled);
 	queue_key(queue, state, "state:", "");
-	queue->news = false;
+	queue->asked = may_fetch(queue) ? queue->want - MIN(queue->want, queue->ntaken) : 0;
+	if (queue->asked)
+		queue->news = false;
 	queue_script(queue, SCRIPT_FETCH, &args);
 	redis_args_str(&args, queue->consumer);
-	redis_args_u64(&args, queue->want - MIN(queue->want, queue->ntaken));
+	redis_args_u64(&args, queue->asked);
 	redis_args_u64(&args, queue->tick);
 	for (size_t i = 0; i < ARRAY_SIZE(queue->cursor); i++)
 		redis_args_str(&args, queue->cursor[i]);
@@ -344,25 +358,33 @@ static void send_fetch(struct queue *queue)
 static void send_claim(struct queue *queue)
 {
 	_cleanup_args_ struct redis_args args = {0};
-	char result[QUEUE_KEY_MAX], cancelled[QUEUE_KEY_MAX];
+	char result[QUEUE_KEY_MAX], cancelled[QUEUE_KEY_MAX], seen[QUEUE_KEY_MAX];
 	ids_keys(queue, result, cancelled);
+	queue_key(queue, seen, "looked", "");
 	queue->claim_due = false;
+	queue->claimed_us = now_us();
 	queue_script(queue, SCRIPT_CLAIM, &args);
 	redis_args_str(&args, queue->consumer);
 	redis_args_u64(&args, queue->config.lease_ms);
 	redis_args_u64(&args, JOB_JSON_MAX);
 	redis_args_str(&args, result);
 	redis_args_str(&args, cancelled);
+	redis_args_str(&args, seen);
+	redis_args_u64(&args, claim_ms(queue) * 3 / 4);
 	request(queue, FETCH_BUSY, claimed, &args);
 }
 
 static void send_own(struct queue *queue)
 {
 	_cleanup_args_ struct redis_args args = {0};
+	char result[QUEUE_KEY_MAX], cancelled[QUEUE_KEY_MAX];
+	ids_keys(queue, result, cancelled);
 	queue_script(queue, SCRIPT_OWN, &args);
 	redis_args_str(&args, queue->consumer);
 	redis_args_u64(&args, queue->want);
 	redis_args_u64(&args, JOB_JSON_MAX);
+	redis_args_str(&args, result);
+	redis_args_str(&args, cancelled);
 	for (struct entry *e = queue->entries; e; e = e->next) {
 		redis_args_str(&args, e->stream);
 		redis_args_str(&args, e->entry_id);
@@ -375,6 +397,7 @@ static void send_wait(struct queue *queue)
 	static const char *const look[] = {"XREAD"}, *const take[] = {"XREADGROUP", "GROUP", "petri"};
 	_cleanup_args_ struct redis_args args = {0};
 	bool takes = queue->want >= QUEUE_STREAMS;
+	uint64_t ms = claim_ms(queue);
 	for (size_t i = 0; i < (takes ? ARRAY_SIZE(take) : ARRAY_SIZE(look)); i++)
 		redis_args_str(&args, takes ? take[i] : look[i]);
 	if (takes)
@@ -382,7 +405,7 @@ static void send_wait(struct queue *queue)
 	redis_args_str(&args, "COUNT");
 	redis_args_str(&args, "1");
 	redis_args_str(&args, "BLOCK");
-	redis_args_str(&args, WAIT_MS);
+	redis_args_u64(&args, ms + (now_us() ^ queue->jitter) % (ms / 3));
 	redis_args_str(&args, "STREAMS");
 	for (size_t i = 0; i < QUEUE_STREAMS; i++)
 		redis_args_str(&args, queue->stream[i]);
@@ -406,6 +429,14 @@ static void unblocked(void *data, const redisReply *reply)
 		fetch_kick(queue);
 }
 
+/* What we hold must not look abandoned to ourselves: after a pause (of this process, or of Redis) renewals come first. */
+static bool time_to_claim(const struct queue *queue)
+{
+	uint64_t now = now_us(), lease = queue->config.lease_ms * 1000;
+	bool renewed = !queue->entries || now - queue->renewed_us < lease / 3 * 2;
+	return renewed && (queue->claim_due || now - queue->claimed_us >= claim_ms(queue) * 1000);
+}
+
 /* A wait ends early when something else is due, or the end; replies to it come as usual. */
 static void end_wait(struct queue *queue)
 {
@@ -425,18 +456,21 @@ void fetch_kick(struct queue *queue)
 {
 	if (may_emit_isolated(queue))
 		loop_timer_set(queue->loop, &queue->isolated_due, 0);
+	if (queue->ntaken && queue->fetching == FETCH_IDLE && queue->fetch.up && !queue->accepting && !queue->failed &&
+		!queue->fetch_retry.heap_index)
+		send_fetch(queue); /* whatever else is due: they are ours */
 	if (!may_fetch(queue) || queue->fetching == FETCH_BUSY)
 		return;
 	if (queue->fetching == FETCH_WAIT || queue->fetching == FETCH_TAKE) {
-		if (queue->own_due || queue->claim_due || queue->news)
+		if (queue->own_due || (queue->claim_due && time_to_claim(queue)) || queue->news)
 			end_wait(queue);
 		return;
 	}
 	if (queue->own_due)
 		send_own(queue);
-	else if (queue->claim_due)
+	else if (time_to_claim(queue))
 		send_claim(queue);
-	else if (queue->dry && !queue->news)
+	else if (queue->dry && !queue->news && (queue->want >= QUEUE_STREAMS || queue->last_known))
 		send_wait(queue);
 	else
 		send_fetch(queue);
@@ -460,6 +494,8 @@ void queue_stop(struct queue *queue)
 	queue->want = 0;
 	if (queue->fetching == FETCH_TAKE)
 		end_wait(queue);
+	if (queue->ntaken && queue->fetching == FETCH_IDLE)
+		looked(queue, NULL);
 	if (queue->isolated && queue->isolated->state == ENTRY_HELD)
 		queue_release(queue, &queue->isolated->pub);
 }
@@ -479,6 +515,9 @@ void fetch_link_up(struct queue *queue)
 	redis_args_str(&args, "ID");
 	(void)redis_link_send(&queue->fetch, client_told, queue, &args);
 	queue->dry = false;
+	/* Redis may believe in the old connection for as long as its wait lasts, and give it an entry after our look. */
+	if (queue->own_due)
+		loop_timer_set(queue->loop, &queue->own_again, now_us() + OWN_AGAIN_US);
 	fetch_kick(queue);
 }
 
@@ -492,6 +531,13 @@ void fetch_link_down(struct queue *queue)
 	queue->own_due = true;
 }
 
+static void on_own_again(struct loop_timer *timer)
+{
+	struct queue *queue = timer->data;
+	queue->own_due = true;
+	fetch_kick(queue);
+}
+
 static void on_fetch_retry(struct loop_timer *timer)
 {
 	fetch_kick(timer->data);
@@ -500,6 +546,7 @@ static void on_fetch_retry(struct loop_timer *timer)
 void fetch_init(struct queue *queue)
 {
 	queue->fetch_retry = (struct loop_timer){.fn = on_fetch_retry, .data = queue};
+	queue->own_again = (struct loop_timer){.fn = on_own_again, .data = queue};
 	queue->isolated_due = (struct loop_timer){.fn = on_isolated, .data = queue};
 	queue->fetch_backoff_ms = REDIS_BACKOFF_MIN_MS;
 	for (size_t i = 0; i < ARRAY_SIZE(queue->cursor); i++)

@@ -18,10 +18,13 @@ enum entry_state {
 	ENTRY_GONE,	 /* freed as soon as no request refers to it */
 };
 
+#define QUEUE_BUCKETS 1024 /* a power of two */
+
 struct entry {
 	struct queue_entry pub; /* first: the owner's pointer is ours */
 	struct queue *queue;
 	struct entry *prev, *next;
+	struct entry *chain; /* the next of its bucket */
 	enum entry_state state;
 	unsigned refs; /* requests under way that refer to it */
 	bool sent;     /* FINISHING, RELEASING: a request is under way */
@@ -65,9 +68,13 @@ struct queue {
 	bool config_denied_told;
 
 	char stream[QUEUE_STREAMS][QUEUE_KEY_MAX], tenants[QUEUE_KEY_MAX], bell[QUEUE_KEY_MAX], cancel[QUEUE_KEY_MAX];
-	struct entry *entries;	/* all but GONE */
-	size_t nout;		/* ENTRY_OUT */
-	struct entry *isolated; /* one that was delivered before: it runs alone */
+	struct entry *entries;		     /* all but GONE */
+	struct entry *bucket[QUEUE_BUCKETS]; /* the same, by entry id */
+	size_t nout;			     /* ENTRY_OUT */
+	size_t nwaiting;		     /* ENTRY_FINISHING, ENTRY_RELEASING */
+	size_t nfailed;			     /* of them those that failed once */
+	struct entry *emitting;		     /* the owner is being told of it just now */
+	struct entry *isolated;		     /* one that was delivered before: it runs alone */
 	struct loop_timer isolated_due;
 	struct queue_stats stats;
 
@@ -78,6 +85,11 @@ struct queue {
 	bool dry;	/* the last look found nothing: wait for news */
 	bool news;	/* the bell rang since */
 	bool claim_due, own_due;
+	bool nogroup;	   /* the last read said so */
+	bool last_known;   /* last_id is of the last look */
+	unsigned asked;	   /* how many entries the last fetch asked for */
+	unsigned requests; /* counts them */
+	uint64_t claimed_us, jitter;
 	bool unblock_sent; /* for the present wait */
 	unsigned unblock_tries;
 	long long fetch_client; /* its CLIENT ID, for CLIENT UNBLOCK; 0 unknown */
@@ -85,7 +97,7 @@ struct queue {
 	struct entry *taken[QUEUE_STREAMS]; /* by a blocking read: nobody has looked yet whether they may run */
 	size_t ntaken;
 	char cursor[3][JOB_ID_MAX + 2], last_id[QUEUE_STREAMS][64];
-	struct loop_timer fetch_retry;
+	struct loop_timer fetch_retry, own_again;
 	unsigned fetch_backoff_ms;
 
 	/* outbox */
@@ -94,6 +106,8 @@ struct queue {
 
 	/* lease, heartbeat */
 	struct loop_timer lease, heartbeat, look;
+	unsigned look_request; /* the fetch that was under way when a cancellation came */
+	uint64_t renewed_us;   /* when the last renewal that was answered was sent */
 	unsigned ticks;
 	struct queue_beat beat;
 	uint64_t beat_us; /* when the last was written */
@@ -124,7 +138,10 @@ struct entry *entry_find(struct queue *queue, const char *stream, const char *en
 void entry_leave(struct entry *entry);
 void entry_ref(struct entry *entry);
 void entry_unref(struct entry *entry);
-void entry_set_out(struct entry *entry, bool out);
+/* entry_set_state - every change of it goes through here: the counters follow. */
+void entry_set_state(struct entry *entry, enum entry_state state);
+/* entry_failed - a request that settles it failed: nothing is fetched until one came through. */
+void entry_failed(struct entry *entry);
 /* entry_lose - not ours any more: tell the owner, and forget it. */
 void entry_lose(struct entry *entry);
 
@@ -154,7 +171,8 @@ void lease_renew_now(struct queue *queue);
 void lease_start(struct entry *entry);
 /* lease_beat_soon - somebody watches: a heartbeat now, or half a second after the last. */
 void lease_beat_soon(struct queue *queue);
-/* lease_look_soon - renew, and so look for cancellations, in a moment. */
+/* lease_look_soon - renew, and so look for cancellations, in a moment, and again when the fetch that is under way has
+ * come. */
 void lease_look_soon(struct queue *queue);
 
 /* queue_channel.c */

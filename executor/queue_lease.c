@@ -25,7 +25,8 @@
 struct batch {
 	struct queue *queue;
 	size_t n;
-	bool last; /* of this renewal: claims may follow */
+	bool last; /* of this renewal */
+	uint64_t sent_us;
 	struct entry *entries[RENEW_BATCH];
 };
 
@@ -86,6 +87,10 @@ void queue_started(struct queue *queue, struct queue_entry *pub, const char *id,
 	entry->started = true;
 	wall_limit_ms = MIN(wall_limit_ms, UINT64_MAX / 4000);
 	entry->renew_until_us = now_us() + wall_limit_ms * 1000 + RENEW_EXTRA_US;
+	/* A state key that was written when it was fetched counts only for what starts at once: it may have expired since, and
+	 * whoever wanted to cancel the job meanwhile was told that it runs. */
+	if (queue->emitting != entry)
+		entry->state_written = false;
 	if (entry->cancel_due)
 		lease_look_soon(queue); /* the owner is inside a call of its own */
 	lease_start(entry);
@@ -113,8 +118,8 @@ static void renewed(void *data, const redisReply *reply)
 		lease_renew_now(queue);
 	else if (reply && !use)
 		queue_trouble(queue, "renew leases", redis_reply_text(reply), (unsigned)(queue->config.lease_ms / 3));
-	else if (batch->last && use) /* not before: what we hold must not look abandoned to ourselves */
-		queue->claim_due = true;
+	else if (batch->last && use)
+		queue->renewed_us = batch->sent_us;
 	free(batch);
 	if (use)
 		fetch_kick(queue);
@@ -149,11 +154,14 @@ void lease_renew_now(struct queue *queue)
 {
 	uint64_t now = now_us();
 	struct entry *e = queue->entries;
-	do {
+	if (!e)
+		queue->renewed_us = now;
+	while (e) {
 		struct batch *batch = calloc(1, sizeof(*batch));
 		if (!batch)
 			return;
 		batch->queue = queue;
+		batch->sent_us = now;
 		for (; e && batch->n < RENEW_BATCH; e = e->next) {
 			if (e->state == ENTRY_OUT && e->renew_until_us && now > e->renew_until_us)
 				continue;
@@ -164,7 +172,7 @@ void lease_renew_now(struct queue *queue)
 		}
 		batch->last = !e;
 		send_batch(queue, batch);
-	} while (e);
+	}
 }
 
 static void on_look(struct loop_timer *timer)
@@ -172,10 +180,13 @@ static void on_look(struct loop_timer *timer)
 	struct queue *queue = timer->data;
 	if (queue->ready)
 		lease_renew_now(queue);
+	if (queue->fetching == FETCH_BUSY && queue->requests == queue->look_request)
+		loop_timer_set(queue->loop, timer, now_us() + LOOK_US);
 }
 
 void lease_look_soon(struct queue *queue)
 {
+	queue->look_request = queue->requests;
 	if (!queue->look.heap_index)
 		loop_timer_set(queue->loop, &queue->look, now_us() + LOOK_US);
 }

@@ -22,10 +22,7 @@ static bool waits(const struct entry *entry)
 
 bool outbox_stuck(const struct queue *queue)
 {
-	for (const struct entry *e = queue->entries; e; e = e->next)
-		if (waits(e) && e->failed)
-			return true;
-	return false;
+	return queue->nfailed > 0;
 }
 
 static void delivered(struct entry *entry, const redisReply *reply)
@@ -62,7 +59,7 @@ static void answered(void *data, const redisReply *reply)
 	} else if (queue_noscript(queue, reply)) {
 		outbox_flush(queue);
 	} else {
-		entry->failed = true; /* without a connection it goes out when there is one */
+		entry_failed(entry); /* without a connection it goes out when there is one */
 		if (kind == REDIS_ERROR_MOVED) {
 			redis_link_drop(&queue->commands, redis_reply_text(reply));
 		} else if (reply && !queue->outbox_retry.heap_index) {
@@ -113,16 +110,18 @@ static void send_entry(struct entry *entry)
 		finish_args(entry, &args, keys);
 	} else {
 		queue_key(queue, keys[0], "state:", entry->id[0] ? entry->id : entry->entry_id);
-		redis_script_begin(&queue->scripts, SCRIPT_RELEASE, 2, &args);
+		queue_key(queue, keys[1], "looked", "");
+		redis_script_begin(&queue->scripts, SCRIPT_RELEASE, 3, &args);
 		redis_args_str(&args, entry->stream);
 		redis_args_str(&args, keys[0]);
+		redis_args_str(&args, keys[1]);
 		redis_args_str(&args, queue->consumer);
 		redis_args_str(&args, entry->entry_id);
 		redis_args_u64(&args, entry->pub.attempt - 1);
 		redis_args_str(&args, queue->bell);
 	}
 	if (redis_link_send(&queue->commands, answered, entry, &args) < 0) {
-		entry->failed = true;
+		entry_failed(entry);
 		if (!queue->outbox_retry.heap_index)
 			loop_timer_set(queue->loop, &queue->outbox_retry, now_us() + REDIS_BACKOFF_MIN_MS * 1000);
 		return;
@@ -140,11 +139,10 @@ void outbox_flush(struct queue *queue)
 
 static void post(struct entry *entry, enum entry_state state)
 {
-	entry_set_out(entry, false);
-	entry->state = state;
+	entry_set_state(entry, state);
 	entry->finishing_us = now_us();
 	if (!entry->queue->ready)
-		entry->failed = true;
+		entry_failed(entry);
 	send_entry(entry);
 	fetch_kick(entry->queue); /* an isolated one may have waited for this */
 }

@@ -13,7 +13,7 @@
 #include "base/cleanup.h"
 
 /* settled: has its id a result already? Then it is acknowledged here and never runs. begin: write the state key, tell
- * START_OK or START_CANCEL; what fails there is done again when the job runs. */
+ * START_OK or START_CANCEL; what fails there, or finds the key of another entry, is done again when the job runs. */
 #define LUA_BEGIN \
 	"local function bad(r) return type(r) == 'table' and r.err end\n" \
 	"local function name_ok(s) return s and #s >= 1 and #s <= 128 and string.find(s, '^[%w._-]+$') end\n" \
@@ -28,6 +28,8 @@
 	"end\n" \
 	"local function begin(state, cancelled, id, worker, entry, attempt, ttl)\n" \
 	"  if not name_ok(id) then return false end\n" \
+	"  local held = redis.pcall('HGET', state .. id, 'entry')\n" \
+	"  if held and held ~= entry then return false end\n" \
 	"  redis.pcall('DEL', state .. id)\n" \
 	"  if bad(redis.pcall('HSET', state .. id, 'worker', worker, 'entry', entry, 'attempt', attempt)) then\n" \
 	"    return false\n" \
@@ -102,7 +104,8 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 	"      return nil\n"
 	"    end\n"
 	"    if not base and redis.call('EXISTS', s[2]) == 0 then return nil end\n"
-	"    redis.pcall('XGROUP', 'CREATE', s[2], 'petri', '0', 'MKSTREAM')\n"
+	"    local made = redis.pcall('XGROUP', 'CREATE', s[2], 'petri', '0', 'MKSTREAM')\n"
+	"    if base and (bad(made) or attempt == 2) then trouble = bad(made) or r.err end\n"
 	"  end\n"
 	"end\n"
 	"local function fresh(s)\n"
@@ -147,10 +150,12 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 	"end\n"
 	"return {tick % 13, cursor, dups, out, last, trouble, taken}\n",
 
-	/* XPENDING with IDLE and XCLAIM do what XAUTOCLAIM does, and tell the deliveries and the last consumer too. */
+	/* XPENDING with IDLE and XCLAIM do what XAUTOCLAIM does, and tell the deliveries and the last consumer too. A
+	 * worker that found nothing says so for a while in a key, and the others then look only at their own streams: with
+	 * thousands of tenants and hundreds of workers, one look at all streams in that time is enough. */
 	[SCRIPT_CLAIM] = LUA_COMMON
-	"local dups, deleted = 0, 0\n"
-	"for _, key in ipairs(streams()) do\n"
+	"local dups, deleted, seen = 0, 0, redis.pcall('EXISTS', ARGV[6])\n"
+	"for _, key in ipairs(seen == 1 and {KEYS[4]} or streams()) do\n"
 	"  for n = 1, 200 do\n"
 	"    local p = redis.pcall('XPENDING', key, 'petri', 'IDLE', ARGV[2], '-', '+', 1)\n"
 	"    if bad(p) or #p == 0 then break end\n"
@@ -161,26 +166,28 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 	"    else return {pack(key, e, tonumber(ARGV[3]), p[1][4] + 1, p[1][2]), dups, deleted} end\n"
 	"  end\n"
 	"end\n"
+	"if seen ~= 1 then redis.pcall('SET', ARGV[6], 1, 'PX', ARGV[7]) end\n"
 	"return {false, dups, deleted}\n",
 
 	/* Entries that were delivered to us in replies that never came. XRANGE, unlike reading one's history with
 	 * XREADGROUP, does not count as another delivery. */
 	[SCRIPT_OWN] = LUA_COMMON
-	"local want, held, out = tonumber(ARGV[2]), {}, {}\n"
-	"for i = 4, #ARGV, 2 do held[ARGV[i] .. '\\n' .. ARGV[i + 1]] = true end\n"
+	"local want, held, out, dups = tonumber(ARGV[2]), {}, {}, 0\n"
+	"for i = 6, #ARGV, 2 do held[ARGV[i] .. '\\n' .. ARGV[i + 1]] = true end\n"
 	"for _, key in ipairs(streams()) do\n"
 	"  local p = redis.pcall('XPENDING', key, 'petri', '-', '+', 1000, ARGV[1])\n"
 	"  if bad(p) then p = {} end\n"
 	"  for _, q in ipairs(p) do\n"
-	"    if #out >= want then return out end\n"
+	"    if #out >= want then return {out, dups} end\n"
 	"    if not held[key .. '\\n' .. q[1]] then\n"
 	"      local e = redis.call('XRANGE', key, q[1], q[1])[1]\n"
-	"      if e then out[#out + 1] = pack(key, e, tonumber(ARGV[3]), q[4])\n"
-	"      else redis.call('XACK', key, 'petri', q[1]) end\n"
+	"      if not e then redis.call('XACK', key, 'petri', q[1])\n"
+	"      elseif settled(key, e[1], field(e[2], 'id'), ARGV[4], ARGV[5]) then dups = dups + 1\n"
+	"      else out[#out + 1] = pack(key, e, tonumber(ARGV[3]), q[4]) end\n"
 	"    end\n"
 	"  end\n"
 	"end\n"
-	"return out\n",
+	"return {out, dups}\n",
 
 	[SCRIPT_TIDY] = LUA_COMMON
 	"for _, key in ipairs(streams()) do\n"
@@ -273,7 +280,8 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 		"if p.err or #p == 0 then return 0 end\n"
 		"redis.call('XCLAIM', KEYS[1], 'petri', 'released', 0, ARGV[2], 'IDLE', 31536000000,\n"
 		"  'RETRYCOUNT', ARGV[3], 'JUSTID')\n"
-		"redis.call('DEL', KEYS[2])\n"
+		"if redis.pcall('HGET', KEYS[2], 'entry') == ARGV[2] then redis.call('DEL', KEYS[2]) end\n"
+		"redis.pcall('DEL', KEYS[3])\n"
 		"redis.call('PUBLISH', ARGV[4], 'released')\n"
 		"return 1\n",
 

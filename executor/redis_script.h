@@ -9,13 +9,14 @@ enum redis_script {
 	/* consumer want tick cursor*3 max_bytes result_ cancelled_ state_ worker ttl_ms (stream's index, entry, id)...
 	 * -> tick cursors dups entries last error START_*... */
 	SCRIPT_FETCH,
-	SCRIPT_CLAIM,	/* consumer lease_ms max_bytes result_ cancelled_ -> entry|nil dups deleted */
-	SCRIPT_OWN,	/* consumer want max_bytes (key id)... -> entries */
+	/* consumer lease_ms max_bytes result_ cancelled_ looked looked_ms -> entry|nil dups deleted */
+	SCRIPT_CLAIM,
+	SCRIPT_OWN,	/* consumer want max_bytes result_ cancelled_ (key id)... -> entries dups */
 	SCRIPT_TIDY,	/* idle_ms workers worker_ own_stream_: forget idle consumers, empty tenants and workers that are gone */
 	SCRIPT_RENEW,	/* KEYS: streams; consumer ttl_ms state_ cancelled_ (entry job)... -> 0 lost, 1 ours, 2 and cancel */
 	SCRIPT_START,	/* KEYS: stream state result cancelled; consumer entry worker attempt ttl_ms */
 	SCRIPT_FINISH,	/* KEYS: stream result done state cancelled reply dead */
-	SCRIPT_RELEASE, /* KEYS: stream state; consumer entry count bell */
+	SCRIPT_RELEASE, /* KEYS: stream state looked; consumer entry count bell */
 	SCRIPT_CANCEL,	/* KEYS: result state cancelled done; id result result_ttl cancelled_ttl channel */
 	SCRIPT_MAX
 };

@@ -27,6 +27,7 @@
 #define FIRST_BEAT_US 20000
 #define SHOW_US 500000u
 #define LOOK_ON_US 120000000u /* longer than anybody waits between two scrapes */
+#define DYING_US 500000	      /* for a last word to Redis; the lease of what is not said there runs out */
 
 struct worker {
 	const struct worker_config *config;
@@ -44,6 +45,7 @@ struct worker {
 	uint64_t done;
 	bool stopping, was_ready;
 	uint64_t beat_us, beat_done; /* at the last heartbeat */
+	bool dying;		     /* the engine cannot go on: what it still says of jobs is not their result */
 	int exit_code;
 	struct metrics metrics;
 	struct metrics_server *server; /* or NULL */
@@ -55,6 +57,7 @@ struct active {
 	struct engine_job ej;
 	struct worker *worker;
 	struct queue_entry *entry; /* NULL: not ours any more, the result is dropped */
+	bool started;
 	char id[JOB_ID_MAX + 1];
 	uint64_t taken_ns;
 	struct active *next, **at;
@@ -63,7 +66,7 @@ struct active {
 static void update_want(struct worker *w)
 {
 	if (w->queue)
-		queue_want(w->queue, w->stopping || !w->engine ? 0 : engine_free_slots(w->engine));
+		queue_want(w->queue, w->stopping || w->dying || !w->engine ? 0 : engine_free_slots(w->engine));
 }
 
 /* ---- a job's end ---- */
@@ -77,7 +80,7 @@ static void unlink_active(struct active *a)
 
 static void maybe_end(struct worker *w)
 {
-	if (w->stopping && w->nactive == 0 && queue_drained(w->queue))
+	if ((w->dying || (w->stopping && w->nactive == 0)) && queue_drained(w->queue))
 		loop_stop(w->loop);
 }
 
@@ -116,6 +119,7 @@ static void on_done(struct engine_job *ej)
 static void on_started(struct engine_job *ej)
 {
 	struct active *a = ej->user;
+	a->started = true;
 	if (a->entry)
 		queue_started(a->worker->queue, a->entry, a->id, ej->job.limits.wall_ms);
 }
@@ -191,7 +195,7 @@ static void on_job(void *ctx, struct queue_entry *entry)
 {
 	struct worker *w = ctx;
 	struct reject why = {0};
-	struct active *a = make_active(w, entry);
+	struct active *a = w->dying ? NULL : make_active(w, entry);
 	if (!a) {
 		queue_release(w->queue, entry);
 		return;
@@ -209,7 +213,7 @@ static void on_job(void *ctx, struct queue_entry *entry)
 static void on_cancel(void *ctx, const char *id)
 {
 	struct worker *w = ctx;
-	for (struct active *a = w->active, *next; a; a = next) {
+	for (struct active *a = w->dying ? NULL : w->active, *next; a; a = next) {
 		next = a->next;
 		if (strcmp(a->id, id) == 0)
 			engine_cancel(w->engine, &a->ej);
@@ -220,6 +224,8 @@ static void on_lost(void *ctx, struct queue_entry *entry)
 {
 	struct worker *w = ctx;
 	struct active *a = entry->user;
+	if (w->dying)
+		return;
 	log_warn("job=%s is not ours any more: its lease ran out; killing it", a->id);
 	a->entry = NULL;
 	engine_cancel(w->engine, &a->ej);
@@ -324,15 +330,6 @@ static void on_capacity(void *ctx)
 	update_want(ctx);
 }
 
-static void on_engine_fatal(void *ctx, const struct err *err)
-{
-	struct worker *w = ctx;
-	log_error("%s", err_msg(err));
-	/* Nothing of what runs can finish; unacknowledged, it will be run again by whoever claims it. */
-	w->exit_code = WORKER_EXIT_RESTART;
-	loop_stop(w->loop);
-}
-
 /* ---- the end ---- */
 static void on_grace(struct loop_timer *timer)
 {
@@ -352,7 +349,7 @@ static void on_grace(struct loop_timer *timer)
 static void on_drain(struct loop_timer *timer)
 {
 	struct worker *w = timer->data;
-	log_error("results could not be delivered before the end; their jobs will be run again");
+	log_error("results or hand-backs could not be delivered before the end; their jobs will be run again");
 	loop_stop(w->loop);
 }
 
@@ -399,6 +396,30 @@ static void on_signal(struct loop_op *op, int res)
 	}
 	maybe_end(w);
 	loop_poll(w->loop, op, w->signals, POLLIN);
+}
+
+/*
+ * Nothing of what runs can finish: the engine has killed it, and unacknowledged it will be run again by whoever claims it.
+ * What never started goes back at once, uncounted, and what was finished before still goes out, where Redis answers.
+ */
+static void on_engine_fatal(void *ctx, const struct err *err)
+{
+	struct worker *w = ctx;
+	log_error("%s", err_msg(err));
+	w->exit_code = WORKER_EXIT_RESTART;
+	w->dying = true;
+	if (!w->queue) {
+		loop_stop(w->loop);
+		return;
+	}
+	queue_stop(w->queue);
+	for (struct active *a = w->active; a; a = a->next) {
+		struct queue_entry *entry = TAKE_PTR(a->entry);
+		if (entry && !a->started)
+			queue_release(w->queue, entry);
+	}
+	loop_timer_set(w->loop, &w->drain, now_us() + DYING_US);
+	on_look(&w->look);
 }
 
 static int connect_queue(struct worker *w, struct err *err)

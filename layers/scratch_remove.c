@@ -180,8 +180,9 @@ int scratch_remove_tree(int dirfd, const char *name, bool keep, struct err *err)
 {
 	char trash[64];
 	(void)snprintf(trash, sizeof(trash), "trash-%.50s", name);
-	/* The common case where scratch is a tmpfs: making and removing a directory on a disk is a tenth of a slot's start. */
-	if (is_absent(dirfd, name) && is_absent(dirfd, trash))
+	/* The common case where scratch is a tmpfs: making and removing a directory on a disk is a tenth of a slot's start. One that
+	 * is to be kept is made while there is room for it. */
+	if (!keep && is_absent(dirfd, name) && is_absent(dirfd, trash))
 		return 0;
 	if (mkdirat(dirfd, trash, 0700) < 0 && errno != EEXIST)
 		return err_set(err, errno, "make %s", trash);

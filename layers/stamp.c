@@ -199,7 +199,7 @@ int stamp_slot_init(struct stamp_env *env, struct stamp_slot *slot, unsigned num
 	if (env->scratch == SCRATCH_QUOTA && (p->last - p->first + 1) / STAMP_PROJECTS <= number)
 		return err_say(err, ERANGE, "the project ids %u-%u are too few for slot %u: a slot takes %u", p->first, p->last, number, STAMP_PROJECTS);
 	(void)snprintf(name, sizeof(name), "%u", number);
-	int r = scratch_remove_tree(env->slots, name, true, err);
+	int r = scratch_remove_tree(env->slots, name, env->scratch == SCRATCH_QUOTA, err);
 	if (r < 0)
 		return r;
 	(void)snprintf(name, sizeof(name), "/b/%u", number);
@@ -378,7 +378,7 @@ int stamp_delete(struct stamp_env *env, struct stamp_slot *slot, struct err *err
 		return 0;
 	char name[32];
 	(void)snprintf(name, sizeof(name), "%u", slot->number);
-	return scratch_remove_tree(env->slots, name, true, err);
+	return scratch_remove_tree(env->slots, name, env->scratch == SCRATCH_QUOTA, err);
 }
 
 unsigned stamp_leftovers(struct stamp_env *env, unsigned *ret, unsigned cap)

@@ -19,6 +19,8 @@
 #include "layers/store.h"
 #include "layers/unpack_internal.h"
 
+#define ZEROS_STEP 8192u
+
 int unpack_new(int root, const struct unpack_options *options, struct unpack **ret, struct err *err)
 {
 	struct unpack *u = calloc(1, sizeof(*u));
@@ -191,7 +193,7 @@ static int unpack_file(struct unpack *u, const struct unpack_entry *e, const cha
 	}
 	if (u->file < 0)
 		return err_set(err, errno, "entry '%.200s'", path);
-	u->at = 0;
+	u->at = u->end = 0;
 	u->open = *e;
 	memcpy(u->open_path, path, strlen(path) + 1);
 	return set_attrs(u->file, e->attrs, true, path, err);
@@ -286,6 +288,28 @@ int unpack_entry(struct unpack *u, const struct unpack_entry *e, struct err *err
 	}
 }
 
+static int write_at(struct unpack *u, const char *p, size_t len, uint64_t offset, struct err *err)
+{
+	while (len > 0) {
+		ssize_t n = pwrite(u->file, p, len, (off_t)offset);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return err_set(err, n < 0 ? errno : EIO, "entry '%.200s'", u->open_path);
+		p += n;
+		len -= (size_t)n;
+		offset += (uint64_t)n;
+	}
+	u->end = offset;
+	return 0;
+}
+
+/* Whether p begins with so many zeros that leaving them out is worth it. */
+static bool zeros_at(const char *p, size_t len)
+{
+	return len >= ZEROS_STEP && p[0] == 0 && memcmp(p, p + 1, ZEROS_STEP - 1) == 0;
+}
+
 int unpack_data(struct unpack *u, const void *data, size_t len, uint64_t offset, struct err *err)
 {
 	uint64_t end;
@@ -300,15 +324,19 @@ int unpack_data(struct unpack *u, const void *data, size_t len, uint64_t offset,
 	digest_zeros(u->digest, offset - u->at);
 	digest_update(u->digest, data, len);
 	u->at = end;
+	/* In steps of the file, so that what is left out are whole blocks: zeros become holes, wherever they came from. */
 	for (const char *p = data; len > 0;) {
-		ssize_t n = pwrite(u->file, p, len, (off_t)offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return err_set(err, n < 0 ? errno : EIO, "entry '%.200s'", u->open_path);
+		size_t n = (size_t)MIN((uint64_t)len, ZEROS_STEP - offset % ZEROS_STEP);
+		if (!zeros_at(p, n)) {
+			while (n < len && !zeros_at(p + n, len - n))
+				n += MIN(len - n, (size_t)ZEROS_STEP);
+			int r = write_at(u, p, n, offset, err);
+			if (r < 0)
+				return r;
+		}
 		p += n;
-		len -= (size_t)n;
-		offset += (uint64_t)n;
+		len -= n;
+		offset += n;
 	}
 	return 0;
 }
@@ -320,12 +348,11 @@ int unpack_file_end(struct unpack *u, struct err *err)
 	if (u->file < 0)
 		return 0;
 	_cleanup_close_ int fd = TAKE_FD(u->file);
-	uint64_t hole = (uint64_t)u->open.size - u->at;
-	digest_zeros(u->digest, hole);
+	digest_zeros(u->digest, (uint64_t)u->open.size - u->at);
 	int r = digest_final(u->digest, sha256, err);
 	if (r < 0)
 		return r;
-	if (hole > 0 && ftruncate(fd, u->open.size) < 0)
+	if (u->end < (uint64_t)u->open.size && ftruncate(fd, u->open.size) < 0)
 		return err_set(err, errno, "entry '%.200s'", u->open_path);
 	r = set_attributes(u, fd, &u->open, 0777, &st);
 	if (r == 0)

@@ -23,7 +23,8 @@ struct unpack {
 
 	int file;
 	struct unpack_entry open; /* the open file's; its strings are not ours */
-	uint64_t at;		  /* so much of the open file was written and hashed */
+	uint64_t at;		  /* so much of the open file was hashed */
+	uint64_t end;		  /* of what was written of it: zeros are left out */
 	char open_path[TREE_PATH_MAX + 1];
 	struct digest *digest;
 	struct digests digests;

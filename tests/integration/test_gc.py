@@ -285,21 +285,32 @@ def test_gc_spares_a_worker_s_slots(t):
     t.contains(ok(t.petri.call("gc", "--keep", "0")).out, "1 layers")
 
 
-def test_worker_notes_the_use_and_keeps_no_fds(t):
+def held(worker):
+    """The layers that a worker's processes hold, one entry an fd."""
+    found = []
+    for pid in worker.pids():
+        try:
+            links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        except OSError:
+            continue
+        found += [x.split("/")[-2] for x in links if x.endswith("/used")]
+    return sorted(found)
+
+
+def test_worker_notes_the_use_and_holds_what_it_needs(t):
     used = commit(t, "echo there > f; ln -s f l")
+    host, = json.loads(ok(t.petri.call("image", "inspect", "host")).out)["layers"]
     worker = t.worker()
     job = {"argv": ["/bin/cat", "f"], "layers": [used]}
-    worker.do(job)
-    before = worker.fd_count()
     age(layer_path(t, used, "used"), 3600)
     for _ in range(20):
         t.equal(worker.do(job)["stdout"]["data"], "there\n")
     t.check(abs(time.time() - os.stat(layer_path(t, used, "used")).st_mtime) < 60)
-    for _ in range(50):
-        if worker.fd_count() <= before:
-            break
-        time.sleep(0.1)
-    t.check(worker.fd_count() <= before, f"{before} fds before, {worker.fd_count()} after")
+    t.eventually(lambda: held(worker) == [host[len(ID):]], "only the idle slots' layer is held, by one fd")
+    worker.submit({"id": "long", "argv": ["/bin/sleep", "2"], "layers": [used]})
+    t.eventually(lambda: held(worker) == sorted([host[len(ID):], used[len(ID):]]), "the running job's is held too")
+    worker.result("long")
+    t.eventually(lambda: held(worker) == [host[len(ID):]], "it is let go of")
 
 
 # ---- many at once ----

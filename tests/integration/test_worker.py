@@ -351,6 +351,23 @@ def test_nursery_terminated(t):
     crash(t, "petri-nursery", signal.SIGTERM)
 
 
+def test_nursery_killed_before_a_job_began(t):
+    """A job that waits for its slot goes back as it came, and long before its lease runs out."""
+    worker = t.worker("--slots", "1", "--lease", "60s")
+    t.equal(worker.do(echo("before"))["status"], "exited")
+    nursery = child_named(worker, "petri-nursery")
+    os.kill(nursery, signal.SIGSTOP)
+    began = time.monotonic()
+    worker.submit(echo("waits", network="loopback"))  # no slot is warm for it
+    t.eventually(lambda: worker.client("XPENDING", f"{PREFIX}:jobs", "petri")[0] == 1, "it is taken")
+    time.sleep(0.2)
+    os.kill(nursery, signal.SIGKILL)
+    result = settled(t, worker, "waits", "exited")
+    t.equal(result["attempt"], 1, f"{result}\n{worker.log[-2000:]}")
+    t.check(time.monotonic() - began < 30, "it waited for its lease")
+    nothing_open(t, worker.client)
+
+
 def test_supervisor_killed(t):
     """kill -9 of all of it: the next start sweeps what was left, and the job runs again."""
     worker = t.worker("--lease", "1s", slots=2)

@@ -126,6 +126,21 @@ static void add(const char *stream, const char *id)
 		redis("XADD %s * job {}", stream);
 }
 
+/* Is a client of it blocked in this command? */
+static bool blocked_in(const char *command)
+{
+	char needle[32];
+	(void)snprintf(needle, sizeof(needle), "cmd=%s ", command);
+	const char *list = redis("CLIENT LIST")->str;
+	for (const char *line = list; line && *line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		const char *end = line + strcspn(line, "\n"), *flags = strstr(line, "flags=b"), *cmd = strstr(line, needle);
+		if (flags && flags < end && cmd && cmd < end)
+			return true;
+	}
+	return false;
+}
+
 /* ---- a worker ---- */
 
 #define JOBS_MAX 512

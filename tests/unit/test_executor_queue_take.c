@@ -3,20 +3,6 @@
 
 TestSuite(queue_take, .init = set_up, .fini = tear_down, .timeout = 100);
 
-static bool blocked_in(const char *command)
-{
-	char needle[32];
-	(void)snprintf(needle, sizeof(needle), "cmd=%s ", command);
-	const char *list = redis("CLIENT LIST")->str;
-	for (const char *line = list; line && *line; line = strchr(line, '\n')) {
-		line += *line == '\n';
-		const char *end = line + strcspn(line, "\n"), *flags = strstr(line, "flags=b"), *cmd = strstr(line, needle);
-		if (flags && flags < end && cmd && cmd < end)
-			return true;
-	}
-	return false;
-}
-
 Test(queue_take, what_a_worker_blocks_in)
 {
 	struct worker many = {.slots = 4}, few = {.slots = 3};

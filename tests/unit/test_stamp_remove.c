@@ -232,6 +232,8 @@ Test(remove_tree, what_an_interrupted_removal_left)
 	cr_assert_eq(scratch_remove_tree(top, "tree", true, &err), 0, "%s", err_msg(&err));
 	cr_assert_eq(unlinkat(top, "trash-tree", AT_REMOVEDIR), 0, "kept, and empty");
 	cr_assert_eq(scratch_remove_tree(top, "tree", true, &err), 0, "%s", err_msg(&err));
+	cr_assert_eq(unlinkat(top, "trash-tree", AT_REMOVEDIR), 0, "made in advance: there may be no room for it later");
+	cr_assert_eq(scratch_remove_tree(top, "tree", false, &err), 0, "%s", err_msg(&err));
 	cr_assert_eq(rmdir(dir), 0);
 	close(top);
 }
