@@ -19,10 +19,15 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "executor/engine.h"
+#include "executor/metrics_http.h"
 #include "executor/supervisor.h"
 #include "pool/wire.h"
 
-#define DYING_US 500000 /* for a last word to Redis; the lease of what is not said there runs out */
+#define BEATS_UNANSWERED 2
+#define FIRST_BEAT_US 20000
+#define SHOW_US 500000u
+#define LOOK_ON_US 120000000u /* longer than anybody waits between two scrapes */
+#define DYING_US 500000	      /* for a last word to Redis; the lease of what is not said there runs out */
 
 struct worker {
 	const struct worker_config *config;
@@ -32,13 +37,20 @@ struct worker {
 	struct queue *queue;
 	struct loop_op signal_op;
 	int signals;
-	struct loop_timer grace, drain, look;
+	struct loop_timer grace, drain, look, pulse;
+	int beats; /* to the supervisor; -1: not wanted */
+	uint64_t pulse_us;
 	struct active *active; /* running jobs, a list */
 	unsigned nactive;
 	uint64_t done;
-	bool stopping;
-	bool dying; /* the engine cannot go on: what it still says of jobs is not their result */
+	bool stopping, was_ready;
+	uint64_t beat_us, beat_done; /* at the last heartbeat */
+	bool dying;		     /* the engine cannot go on: what it still says of jobs is not their result */
 	int exit_code;
+	struct metrics metrics;
+	struct metrics_server *server; /* or NULL */
+	struct loop_timer show;
+	uint64_t look_until_us; /* Redis is asked about the queue while somebody wants to know */
 };
 
 struct active {
@@ -47,6 +59,7 @@ struct active {
 	struct queue_entry *entry; /* NULL: not ours any more, the result is dropped */
 	bool started;
 	char id[JOB_ID_MAX + 1];
+	uint64_t taken_ns;
 	struct active *next, **at;
 };
 
@@ -54,11 +67,6 @@ static void update_want(struct worker *w)
 {
 	if (w->queue)
 		queue_want(w->queue, w->stopping || w->dying || !w->engine ? 0 : engine_free_slots(w->engine));
-	uint64_t placed = 0, warm = 0;
-	if (w->engine)
-		engine_warmth(w->engine, &placed, &warm);
-	if (w->queue)
-		queue_heartbeat(w->queue, w->nactive, w->done, placed, warm, w->engine ? engine_retired_slots(w->engine) : 0);
 }
 
 /* ---- a job's end ---- */
@@ -83,6 +91,8 @@ static void finish(struct active *a)
 	_cleanup_free_ char *json = NULL, *meta = NULL;
 	(void)snprintf(result->id, sizeof(result->id), "%s", a->id);
 	if (a->entry) {
+		uint64_t placed_ns = a->ej.dispatched_ns;
+		metrics_result(&w->metrics, result, placed_ns > a->taken_ns ? (placed_ns - a->taken_ns) / 1000 : 0);
 		json = result_json(result);
 		meta = result->meta ? json_dumps(result->meta, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
 		/* Without memory for the result the job is handed back, to be run again. */
@@ -128,6 +138,8 @@ static struct active *make_active(struct worker *w, struct queue_entry *entry)
 	a->ej.done = on_done;
 	a->ej.started = on_started;
 	a->ej.result.attempt = entry->attempt;
+	a->taken_ns = now_ns();
+	w->metrics.rerun += entry->attempt > 1;
 	a->ej.result.timing.queued_us = entry->queued_us;
 	(void)snprintf(a->ej.result.worker, sizeof(a->ej.result.worker), "%s", w->config->name);
 	a->next = w->active;
@@ -222,7 +234,7 @@ static void on_lost(void *ctx, struct queue_entry *entry)
 static void on_finished(void *ctx, struct queue_entry *entry)
 {
 	struct worker *w = ctx;
-	(void)entry;
+	metrics_observe(&w->metrics, METRICS_FINISH, entry->finish_us);
 	maybe_end(w);
 }
 
@@ -232,6 +244,84 @@ static void on_queue_fatal(void *ctx, const struct err *err)
 	log_error("%s", err_msg(err));
 	w->exit_code = 125;
 	loop_stop(w->loop);
+}
+
+/* ---- what is seen from outside ---- */
+static void describe(struct worker *w)
+{
+	char **names = NULL, images[1024] = "";
+	size_t n = 0;
+	if (image_list(w->store, &names, NULL) == 0) {
+		/* Whole names only: half a name is another image's. */
+		for (size_t i = 0; names[i] && n + strlen(names[i]) + 2 < sizeof(images); i++)
+			n += (size_t)snprintf(images + n, sizeof(images) - n, "%s%s", i ? " " : "", names[i]);
+		image_list_free(names);
+	}
+	queue_describe(w->queue, images, w->metrics.limits);
+}
+
+static void on_beat(void *ctx)
+{
+	struct worker *w = ctx;
+	struct queue_beat beat = {.running = w->nactive, .done = w->done, .stopping = w->stopping};
+	unsigned slots[ENGINE_SLOT_MAX];
+	uint64_t now = now_us();
+	engine_warmth(w->engine, &beat.placed, &beat.warm);
+	engine_slots(w->engine, slots);
+	beat.ready = slots[ENGINE_SLOT_READY];
+	beat.busy = slots[ENGINE_SLOT_RUNNING];
+	beat.stamping = slots[ENGINE_SLOT_STAMPING];
+	beat.retired = slots[ENGINE_SLOT_RETIRED];
+	if (w->beat_us && now > w->beat_us)
+		beat.done_per_min = (w->done - w->beat_done) * 60000000 / (now - w->beat_us);
+	w->beat_us = now;
+	w->beat_done = w->done;
+	if (!w->metrics.limits[0])
+		(void)engine_limits(w->engine, w->metrics.limits, sizeof(w->metrics.limits));
+	describe(w);
+	queue_heartbeat(w->queue, &beat);
+}
+
+static void on_looked(void *ctx, const struct queue_look *look)
+{
+	struct worker *w = ctx;
+	w->metrics.look = *look;
+}
+
+/* A picture for the thread that serves the metrics. */
+static void on_show(struct loop_timer *timer)
+{
+	struct worker *w = timer->data;
+	struct metrics *m = &w->metrics;
+	loop_timer_set(w->loop, timer, now_us() + SHOW_US);
+	engine_ask(w->engine);
+	if (metrics_server_asked(w->server))
+		w->look_until_us = now_us() + LOOK_ON_US;
+	if (!m->look.at_us || now_us() < w->look_until_us)
+		queue_look(w->queue, on_looked, w);
+	m->at_us = now_us();
+	m->running = w->nactive;
+	m->stopping = w->stopping;
+	m->nursery_us = engine_answered_us(w->engine);
+	engine_warmth(w->engine, &m->placed, &m->warm);
+	engine_slots(w->engine, m->slots);
+	queue_stats(w->queue, &m->queue);
+	queue_redis_errors(w->queue, m->redis_errors);
+	if (!m->host_known && engine_cgroup(w->engine, m->cgroup, sizeof(m->cgroup))) {
+		m->host = *engine_host(w->engine);
+		m->host_known = true;
+	}
+	metrics_server_publish(w->server, m);
+}
+
+static int start_showing(struct worker *w, struct err *err)
+{
+	w->metrics.started_wall_ms = wall_ms();
+	(void)snprintf(w->metrics.name, sizeof(w->metrics.name), "%s", w->config->name);
+	int r = metrics_server_start(w->config->metrics, &w->server, err);
+	if (r == 0 && w->server)
+		on_show(&w->show);
+	return r;
 }
 
 /* ---- the engine's events ---- */
@@ -269,6 +359,22 @@ static void on_look(struct loop_timer *timer)
 	struct worker *w = timer->data;
 	maybe_end(w);
 	loop_timer_set(w->loop, timer, now_us() + 20000);
+}
+
+/* The loop turns, or this would not run; the nursery answered lately, and could make a slot. Whether Redis is there is
+ * another matter: the worker waits for it. */
+static void on_pulse(struct loop_timer *timer)
+{
+	struct worker *w = timer->data;
+	uint64_t answered = engine_answered_us(w->engine), now = now_us();
+	bool fresh = answered && now - answered < BEATS_UNANSWERED * w->pulse_us;
+	w->was_ready |= engine_ready_slots(w->engine) > 0;
+	/* Later all slots may be busy with being made again. */
+	if (fresh && w->was_ready)
+		(void)!write(w->beats, "b", 1);
+	engine_ask(w->engine);
+	/* Until the first answer oftener, so that nobody waits for us to be ready. */
+	loop_timer_set(w->loop, timer, now + (answered && w->was_ready ? w->pulse_us : MIN(w->pulse_us, (uint64_t)FIRST_BEAT_US)));
 }
 
 static void on_signal(struct loop_op *op, int res)
@@ -318,26 +424,10 @@ static void on_engine_fatal(void *ctx, const struct err *err)
 
 static int connect_queue(struct worker *w, struct err *err)
 {
-	static const struct queue_events events = {.job = on_job, .cancel = on_cancel, .lost = on_lost, .finished = on_finished, .fatal = on_queue_fatal};
+	static const struct queue_events events = {.job = on_job, .cancel = on_cancel, .lost = on_lost, .finished = on_finished, .fatal = on_queue_fatal, .beat = on_beat};
 	const struct worker_config *c = w->config;
-	struct queue_config config = {.prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms, .result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .allow_volatile = c->allow_volatile, .slots = c->slots};
-	const char *env = getenv("PETRI_REDIS");
-	bool from_env = !c->redis[0] && env && *env;
-	int r = redis_url_parse(from_env ? env : c->redis[0] ? c->redis
-							     : REDIS_DEFAULT,
-		from_env, &config.url, err);
-	if (r == 0)
-		r = queue_new(w->loop, &config, &events, w, &w->queue, err);
-	if (r < 0)
-		return r;
-	char **names = NULL, images[1024] = "";
-	if (image_list(w->store, &names, NULL) == 0) {
-		for (size_t i = 0, n = 0; names[i] && n < sizeof(images); i++)
-			n += (size_t)snprintf(images + n, sizeof(images) - n, "%s%s", i ? " " : "", names[i]);
-		image_list_free(names);
-	}
-	queue_describe(w->queue, images, NULL);
-	return 0;
+	struct queue_config config = {.url = c->url, .prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms, .result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .allow_volatile = c->allow_volatile, .slots = c->slots};
+	return queue_new(w->loop, &config, &events, w, &w->queue, err);
 }
 
 /* With a CPU for each slot, petri itself keeps to those that no slot has; an operator's redis-server can be told to do the same. */
@@ -363,12 +453,14 @@ static void keep_off_slots(unsigned slots)
 int worker_main(const struct worker_fds *fds, void *ctx)
 {
 	struct err err = ERR_INIT;
-	struct worker w = {.config = ctx, .loop = fds->loop, .store = fds->store};
+	struct worker w = {.config = ctx, .loop = fds->loop, .store = fds->store, .beats = fds->beats, .pulse_us = fds->beat_us};
 	const struct worker_config *c = w.config;
 	const char *const dirs[] = {c->policies, NULL};
 	w.grace = (struct loop_timer){.fn = on_grace, .data = &w};
 	w.drain = (struct loop_timer){.fn = on_drain, .data = &w};
 	w.look = (struct loop_timer){.fn = on_look, .data = &w};
+	w.pulse = (struct loop_timer){.fn = on_pulse, .data = &w};
+	w.show = (struct loop_timer){.fn = on_show, .data = &w};
 	if (c->pin)
 		keep_off_slots(c->slots);
 	w.signals = worker_signals();
@@ -377,8 +469,12 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 	int r = engine_new(&config, &w.engine, &err);
 	if (r == 0)
 		r = connect_queue(&w, &err);
+	if (r == 0)
+		r = start_showing(&w, &err);
 	if (r == 0) {
 		loop_poll(w.loop, &w.signal_op, w.signals, POLLIN);
+		if (w.beats >= 0)
+			on_pulse(&w.pulse);
 		r = loop_run(w.loop, &err);
 	}
 	if (r < 0) {
@@ -388,6 +484,7 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 	uint64_t placed, warm;
 	engine_warmth(w.engine, &placed, &warm);
 	log_info("worker: ends: done=%" PRIu64 " placed=%" PRIu64 " warm=%" PRIu64, w.done, placed, warm);
+	metrics_server_stop(w.server);
 	engine_free(w.engine); /* before the queue: nothing may run that nobody holds */
 	queue_free(w.queue);
 	return w.exit_code;
