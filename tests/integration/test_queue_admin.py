@@ -16,7 +16,7 @@ EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\n"
 
 
 def call(t, verb, *args, **kwargs):
-    return t.petri.call(verb, *args, "--redis", t.redis.url, **kwargs)
+    return t.petri.call(verb, "--redis", t.redis.url, *args, **kwargs)
 
 
 def queue(t, *args):
@@ -32,8 +32,9 @@ def look(t):
 def busy_worker(t, **more):
     """A worker whose only slot is taken for a while, with jobs behind."""
     worker = t.worker(slots=1, **more)
-    worker.submit({"id": "long", "argv": ["/bin/sleep", "6"]})
-    t.eventually(lambda: worker.client("EXISTS", f"{PREFIX}:state:long"), "it runs")
+    worker.submit({"id": "long", "argv": ["/bin/sleep", "600"], "limits": {"wall_ms": 900000}})
+    t.defer(lambda: call(t, "cancel", "long"))
+    t.eventually(lambda: worker.client("EXISTS", f"{PREFIX}:state:long"), "it runs", 20)
     return worker
 
 
@@ -172,7 +173,9 @@ def test_purge(t):
     t.equal(r("EXISTS", f"{PREFIX}:result:other"), 0)
     t.equal(r("XRANGE", f"{PREFIX}:results:front", "-", "+")[0][1], ["id", "inside", "status", "cancelled", "meta", '{"n":1}'])
     t.equal(queue(t, "purge", "--yes"), "30 jobs cancelled\n")
-    t.equal(worker.result("long")["status"], "exited")
+    t.equal(r("EXISTS", f"{PREFIX}:result:long"), 0)
+    t.equal(call(t, "cancel", "long").out, "requested\n")
+    t.equal(worker.result("long")["status"], "cancelled")
     t.equal((look(t)["depth"], look(t)["pending"]), (0, 0))
 
 
@@ -319,12 +322,12 @@ class Screen:
                     return self.out
         return self.out
 
-    def shows(self, part, timeout=8.0):
+    def shows(self, part, timeout=20.0):
         self.t.eventually(lambda: part in self.read(0.1), f"{part!r} on the screen: {self.out[-2000:]!r}", timeout)
 
     def frame(self):
         """The lines of the last whole screen."""
-        last = self.out.rpartition(b"\x1b[1;1H")[2].partition(b"\x1b[J")[0]
+        last = self.out.rpartition(b"\x1b[J")[0].rpartition(b"\x1b[1;1H")[2]
         return [x.replace(b"\x1b[K", b"") for x in re.split(rb"\x1b\[\d+;1H", last)]
 
     def ended(self, code):
