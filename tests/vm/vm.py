@@ -36,6 +36,7 @@ TOOLS = ("qemu-system-x86_64", "mkfs.xfs", "mkswap", "cpio", "modprobe", "depmod
 # try on the VM's kernel as well, and one that measures the machine's speed.
 HOST_ONLY = (r"^unit/(parse|base|base64|utf8?|job|job_bounds|limits|result|redis_url|queue[a-z_]*|worker_config|runtime|command|"
              r"policies_[a-z]+|layers_(tar|dir|image[a-z_]*|blob|store|commit/is_quick))(/|$)|"
+             r"^chaos/|"
              r"^integration/runtime/(?!limits|violation|nothing_is_left|killed_worker)")
 SCALE = "10"  # an exec under emulation takes 10 to 20 times as long
 DEADLINE_S = {"test": 1800, "demo": 1800, "run": 600, "shell": 0}
