@@ -177,7 +177,9 @@ class Snapshot:
         reap()
         mine = set(descendants())
         found = [describe(pid) for pid in sorted(mine)]
-        found += [f"mount {line}" for key, line in _mounts().items() if key not in self.mounts and self._ours(line)]
+        # Named network namespaces are `ip netns`'s: the chaos test's, and never petri's own.
+        found += [f"mount {line}" for key, line in _mounts().items()
+                  if key not in self.mounts and self._ours(line) and not line.split(" ")[4].startswith("/run/netns/")]
         found += self._cgroup_leaks(mine)
         found += [f"loop device {name} on {backing}" for name, backing in _loops().items()
                   if name not in self.loops and self._ours(backing)]
