@@ -92,7 +92,7 @@ int cmd_worker(int argc, char **argv)
 		cli_error(&cli, "--prefix wants letters, digits and . _ { } -, at most 64");
 	if (cli.failed)
 		return EXIT_USAGE;
-	struct supervisor_config s = {.state = state_dir(config.state), .nslots = config.slots, .force_tmpfs = config.force_tmpfs, .restart = true, .handles_signals = true, .worker = worker_main, .ctx = &config};
+	struct supervisor_config s = {.state = state_dir(config.state), .nslots = config.slots, .force_tmpfs = config.force_tmpfs, .spool = config.name, .restart = true, .handles_signals = true, .worker = worker_main, .ctx = &config};
 	return supervise(&s);
 }
 

@@ -40,6 +40,7 @@ struct queue_config {
 	unsigned max_attempts;
 	bool allow_volatile;
 	unsigned slots; /* for the heartbeat */
+	int spool;	/* a directory for results that wait (spool_make_dir()), becomes the queue's; 0: none */
 };
 
 /* One fetched job; owned by the queue from fetch until finish, release or loss. */
@@ -101,6 +102,7 @@ void queue_describe(struct queue *queue, const char *images, const char *limits)
 struct queue_stats {
 	bool connected;				  /* set up and able to fetch */
 	size_t undelivered;			  /* results and hand-backs that Redis has not confirmed */
+	size_t spooled;				  /* of these, results that are safe on disk */
 	uint64_t fetched, duplicates, lost, dead; /* entries: emitted; had a result already; lease lost; given up */
 };
 void queue_stats(const struct queue *queue, struct queue_stats *ret);

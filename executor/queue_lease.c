@@ -164,6 +164,8 @@ void lease_renew_now(struct queue *queue)
 		for (; e && batch->n < RENEW_BATCH; e = e->next) {
 			if (e->state == ENTRY_OUT && e->renew_until_us && now > e->renew_until_us)
 				continue;
+			if (e->spooled && !e->emitted)
+				continue; /* an earlier life's: the lease is another consumer's */
 			if (e->state == ENTRY_OUT && e->started)
 				lease_start(e); /* where that has not come through yet */
 			entry_ref(e);

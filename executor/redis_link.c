@@ -29,7 +29,16 @@ struct request {
 static void schedule_retry(struct redis_link *link)
 {
 	loop_timer_set(link->loop, &link->retry, now_us() + (uint64_t)link->backoff_ms * 1000);
-	link->backoff_ms = MIN(link->backoff_ms * 2, REDIS_BACKOFF_MAX_MS);
+	link->backoff_ms = MIN(link->backoff_ms * 2, link->backoff_max_ms);
+}
+
+void redis_link_hurry(struct redis_link *link, bool hurry)
+{
+	uint64_t soon = now_us() + REDIS_BACKOFF_HURRY_MS * 1000;
+	link->backoff_max_ms = hurry ? REDIS_BACKOFF_HURRY_MS : REDIS_BACKOFF_MAX_MS;
+	link->backoff_ms = MIN(link->backoff_ms, link->backoff_max_ms);
+	if (hurry && link->retry.heap_index && link->retry.deadline_us > soon)
+		loop_timer_set(link->loop, &link->retry, soon);
 }
 
 static void gone(struct redis_link *link, const char *why)
@@ -254,6 +263,7 @@ void redis_link_init(struct redis_link *link, struct loop *loop, const struct re
 		.events = events,
 		.data = data,
 		.backoff_ms = REDIS_BACKOFF_MIN_MS,
+		.backoff_max_ms = REDIS_BACKOFF_MAX_MS,
 		.retry = {.fn = on_retry, .data = link},
 		.watch = {.fn = on_watch, .data = link},
 	};

@@ -36,11 +36,13 @@ struct redis_link {
 	unsigned handshake;  /* replies that must come before up */
 	unsigned waiting;    /* requests without a reply */
 	unsigned backoff_ms; /* of the attempt that comes next */
+	unsigned backoff_max_ms;
 	struct loop_timer retry, watch;
 };
 
 #define REDIS_BACKOFF_MIN_MS 100
 #define REDIS_BACKOFF_MAX_MS 5000
+#define REDIS_BACKOFF_HURRY_MS 250
 
 /* redis_link_init - nothing happens before redis_link_connect(). */
 void redis_link_init(struct redis_link *link, struct loop *loop, const struct redis_url *url,
@@ -48,6 +50,8 @@ void redis_link_init(struct redis_link *link, struct loop *loop, const struct re
 void redis_link_connect(struct redis_link *link);
 /* redis_link_good - the connection serves its purpose: the backoff begins anew. */
 void redis_link_good(struct redis_link *link);
+/* redis_link_hurry - whether something waits for it: then it tries again more often. */
+void redis_link_hurry(struct redis_link *link, bool hurry);
 /* redis_link_drop - close and connect again after the backoff. */
 void redis_link_drop(struct redis_link *link, const char *why);
 /* redis_link_end - close; pending requests get NULL. Not from inside a callback of the link. */

@@ -247,8 +247,12 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 		"redis.call('PEXPIRE', KEYS[2], ARGV[5])\n"
 		"return cancelled == 'requested' and 1 or 0\n",
 
-	/* ARGV: entry result ttl_ms id status meta has_reply is_dead job attempts consumer error */
+	/* ARGV: entry result ttl_ms id status meta has_reply is_dead job attempts consumer error only_if_entry */
 	[SCRIPT_FINISH] =
+		"if ARGV[13] == '1' then\n"
+		"  local e = redis.pcall('XRANGE', KEYS[1], ARGV[1], ARGV[1])\n"
+		"  if e.err or #e == 0 then return 0 end\n"
+		"end\n"
 		"redis.pcall('XACK', KEYS[1], 'petri', ARGV[1])\n"
 		"redis.pcall('XDEL', KEYS[1], ARGV[1])\n"
 		"local set = redis.call('SET', KEYS[2], ARGV[2], 'NX', 'PX', ARGV[3])\n"

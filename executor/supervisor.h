@@ -15,11 +15,13 @@ struct worker_fds {
 	struct loop *loop;
 	struct store *store;
 	int nursery, supervisor;
+	int spool; /* 0: none */
 };
 
 struct supervisor_config {
 	const char *state; /* directory */
 	unsigned nslots;
+	const char *spool; /* whose results may be kept on disk while Redis is away: the worker's name; NULL: none */
 	bool force_tmpfs;
 	bool handles_signals; /* the worker reads worker_signals(); otherwise they end it as usual */
 	bool restart;	      /* a worker or nursery that dies is replaced */

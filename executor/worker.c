@@ -28,6 +28,7 @@ struct worker {
 	const struct worker_config *config;
 	struct loop *loop;
 	struct store *store;
+	int spool;
 	struct engine *engine;
 	struct queue *queue;
 	struct loop_op signal_op;
@@ -259,7 +260,12 @@ static void on_grace(struct loop_timer *timer)
 static void on_drain(struct loop_timer *timer)
 {
 	struct worker *w = timer->data;
-	log_error("results or hand-backs could not be delivered before the end; their jobs will be run again");
+	struct queue_stats stats;
+	queue_stats(w->queue, &stats);
+	if (stats.spooled)
+		log_warn("%zu results could not be delivered before the end; they are kept for the next worker of this name", stats.spooled);
+	if (stats.undelivered > stats.spooled)
+		log_error("%zu results or hand-backs could not be delivered before the end; their jobs will be run again", stats.undelivered - stats.spooled);
 	loop_stop(w->loop);
 }
 
@@ -320,7 +326,7 @@ static int connect_queue(struct worker *w, struct err *err)
 {
 	static const struct queue_events events = {.job = on_job, .cancel = on_cancel, .lost = on_lost, .finished = on_finished, .fatal = on_queue_fatal};
 	const struct worker_config *c = w->config;
-	struct queue_config config = {.prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms, .result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .allow_volatile = c->allow_volatile, .slots = c->slots};
+	struct queue_config config = {.prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms, .result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .allow_volatile = c->allow_volatile, .slots = c->slots, .spool = w->spool};
 	const char *env = getenv("PETRI_REDIS");
 	bool from_env = !c->redis[0] && env && *env;
 	int r = redis_url_parse(from_env ? env : c->redis[0] ? c->redis
@@ -363,7 +369,7 @@ static void keep_off_slots(unsigned slots)
 int worker_main(const struct worker_fds *fds, void *ctx)
 {
 	struct err err = ERR_INIT;
-	struct worker w = {.config = ctx, .loop = fds->loop, .store = fds->store};
+	struct worker w = {.config = ctx, .loop = fds->loop, .store = fds->store, .spool = fds->spool};
 	const struct worker_config *c = w.config;
 	const char *const dirs[] = {c->policies, NULL};
 	w.grace = (struct loop_timer){.fn = on_grace, .data = &w};
