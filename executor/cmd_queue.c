@@ -22,7 +22,7 @@ static const char worker_help[] =
 	"petri worker [--config FILE] [--redis URL] [--prefix petri] [--name HOST] [--slots N] [--lease 30s]\n"
 	"             [--max-attempts 3] [--result-ttl 1h] [--grace 30s] [--allow-volatile-redis] [--pin]\n"
 	"             [--warm-image NAME] [--warm-policy NAME] [--policies DIR] [--state DIR] [--scratch auto|tmpfs]\n"
-	"URL: unix:///path | redis://host:port/db; with credentials only in PETRI_REDIS. FILE is JSON with the same names,\n"
+	"URL: unix:///path | redis://host:port/db | sentinel://host:port,host:port/master/db; with credentials only in PETRI_REDIS. FILE is JSON with the same names,\n"
 	"and max_limits like a job's limits.";
 
 static bool worker_setting(struct cli *cli, struct worker_config *c)

@@ -236,8 +236,18 @@ static void version_told(void *data, const redisReply *reply)
 
 /* ---- links ---- */
 
+/* This one has just been told by its server that it is the master: what still talks to another must not. */
+static void follow(struct queue *queue, const struct redis_link *link)
+{
+	struct redis_link *all[] = {&queue->commands, &queue->fetch, &queue->channel};
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		if (all[i] != link && all[i]->up && !redis_link_same(all[i], link))
+			redis_link_drop(all[i], "another server is master now");
+}
+
 static void commands_up(struct redis_link *link)
 {
+	follow(link->data, link);
 	static const char *const words[] = {"INFO", "server"};
 	set_up_send(link->data, version_told, words, ARRAY_SIZE(words));
 }
@@ -253,6 +263,7 @@ static void commands_down(struct redis_link *link, const char *why)
 static void fetch_up(struct redis_link *link)
 {
 	redis_link_good(link);
+	follow(link->data, link);
 	fetch_link_up(link->data);
 }
 
@@ -265,6 +276,7 @@ static void fetch_down(struct redis_link *link, const char *why)
 static void channel_up(struct redis_link *link)
 {
 	redis_link_good(link);
+	follow(link->data, link);
 	channel_subscribe(link->data);
 }
 

@@ -18,12 +18,15 @@ struct redis_url {
 	int port;
 	int db;
 	char user[128], password[256]; /* from PETRI_REDIS or a file only, never argv */
+	char sentinels[512];	       /* "host:port,host:port", where the master is asked for; else "" */
+	char master[65];	       /* its name there */
 };
 
 /*
- * redis_url_parse - unix:///path[?db=N] | redis://[user:password@]host[:port][/db] ([::1] in brackets).
+ * redis_url_parse - unix:///path[?db=N] | redis://[user:password@]host[:port][/db] ([::1] in brackets) |
+ * sentinel://[user:password@]host[:port],…/master[/db] (credentials for the master, not for the sentinels).
  * @allow_credentials: false for text that came from argv: credentials there are -EINVAL with a message that says
- * to use PETRI_REDIS. sentinel:// is -ENOTSUP for now, by name.
+ * to use PETRI_REDIS.
  */
 int redis_url_parse(const char *text, bool allow_credentials, struct redis_url *ret, struct err *err);
 /* redis_url_format - the URL without credentials, for messages. */

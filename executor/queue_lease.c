@@ -115,6 +115,8 @@ static void renewed(void *data, const redisReply *reply)
 	}
 	if (queue_noscript(queue, reply))
 		lease_renew_now(queue);
+	else if (redis_reply_error(reply) == REDIS_ERROR_MOVED && !queue->closing)
+		redis_link_drop(&queue->commands, redis_reply_text(reply));
 	else if (reply && !use)
 		queue_trouble(queue, "renew leases", redis_reply_text(reply), (unsigned)(queue->config.lease_ms / 3));
 	else if (batch->last && use)
@@ -225,6 +227,14 @@ static void heartbeat_number(struct redis_args *args, const char *name, uint64_t
 	redis_args_u64(args, value);
 }
 
+/* An idle worker writes nothing else, and would not notice that its server is a replica now. */
+static void heartbeat_told(void *data, const redisReply *reply)
+{
+	struct queue *queue = data;
+	if (reply && redis_reply_error(reply) == REDIS_ERROR_MOVED && !queue->closing)
+		redis_link_drop(&queue->commands, redis_reply_text(reply));
+}
+
 static void send_heartbeat(struct queue *queue)
 {
 	_cleanup_args_ struct redis_args set = {0}, expire = {0};
@@ -247,7 +257,7 @@ static void send_heartbeat(struct queue *queue)
 	redis_args_str(&expire, "PEXPIRE");
 	redis_args_str(&expire, key);
 	redis_args_u64(&expire, HEARTBEAT_TTL_MS);
-	(void)redis_link_send(&queue->commands, NULL, NULL, &set);
+	(void)redis_link_send(&queue->commands, heartbeat_told, queue, &set);
 	(void)redis_link_send(&queue->commands, NULL, NULL, &expire);
 }
 

@@ -2,6 +2,8 @@
  * One connection to Redis (process: petri). States: down (a timer runs until the next attempt), shaking hands
  * (AUTH, SELECT, PING sent at once; up when PING is answered), up. A request that waits longer than
  * ANSWER_US drops the connection: all requests may block a second at most, so the server or the way to it is stuck.
+ * With sentinels each attempt begins with the question where the master is, and the handshake ends with ROLE: a server that
+ * is no master, or not yet, is left at once.
  *
  * Name lookup is getaddrinfo(3) inside hiredis and blocks; a worker names its Redis by address or by socket.
  */
@@ -16,6 +18,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "executor/redis_wire.h"
+#include "executor/sentinel.h"
 
 #define ANSWER_US 10000000u
 
@@ -71,6 +74,12 @@ void redis_link_end(struct redis_link *link)
 	link->up = false;
 	if (ac)
 		redisAsyncFree(ac);
+	sentinel_free(TAKE_PTR(link->sentinel));
+}
+
+bool redis_link_same(const struct redis_link *a, const struct redis_link *b)
+{
+	return !a->ac || !b->ac || (strcmp(a->node.host, b->node.host) == 0 && a->node.port == b->node.port);
 }
 
 void redis_link_good(struct redis_link *link)
@@ -172,6 +181,15 @@ static void ping_reply(void *data, const redisReply *reply)
 		handshake_reply(data, reply);
 }
 
+static void role_reply(void *data, const redisReply *reply)
+{
+	struct redis_link *link = data;
+	if (redis_reply_error(reply) == REDIS_ERROR_NONE && !sentinel_is_master(reply) && link->ac)
+		redis_link_drop(link, "the sentinels name a server that is no master (yet)");
+	else
+		handshake_reply(data, reply);
+}
+
 static int handshake_send(struct redis_link *link, redis_reply_fn fn, const char *verb, const char *a, const char *b)
 {
 	_cleanup_args_ struct redis_args args = {0};
@@ -197,6 +215,8 @@ static int shake_hands(struct redis_link *link)
 		(void)snprintf(db, sizeof(db), "%d", url->db);
 		r = r < 0 ? r : handshake_send(link, handshake_reply, "SELECT", db, NULL);
 	}
+	if (url->master[0])
+		r = r < 0 ? r : handshake_send(link, role_reply, "ROLE", NULL, NULL);
 	return r < 0 ? r : handshake_send(link, ping_reply, "PING", NULL, NULL);
 }
 
@@ -209,7 +229,7 @@ static void on_connect(const redisAsyncContext *ac, int status)
 		gone(link, ac->errstr && *ac->errstr ? ac->errstr : "connection refused");
 		return;
 	}
-	if (link->url->host[0])
+	if (link->node.host[0])
 		(void)redisEnableKeepAlive(&link->ac->c); /* a lost peer must not hold the subscription for ever */
 }
 
@@ -220,10 +240,9 @@ static void on_disconnect(const redisAsyncContext *ac, int status)
 		gone(link, ac->errstr && *ac->errstr ? ac->errstr : "connection closed");
 }
 
-void redis_link_connect(struct redis_link *link)
+static void connect_node(struct redis_link *link)
 {
-	const struct redis_url *url = link->url;
-	loop_timer_clear(link->loop, &link->retry);
+	const struct redis_url *url = &link->node;
 	redisAsyncContext *ac =
 		url->path[0] ? redisAsyncConnectUnix(url->path) : redisAsyncConnect(url->host, url->port);
 	if (!ac || ac->err || redis_wire_attach(link->loop, ac) < 0) {
@@ -241,6 +260,33 @@ void redis_link_connect(struct redis_link *link)
 	(void)redisAsyncSetDisconnectCallback(ac, on_disconnect);
 	if (shake_hands(link) < 0)
 		redis_link_drop(link, "out of memory");
+}
+
+static void master_told(void *data, const struct redis_url *node)
+{
+	struct redis_link *link = data;
+	if (!node) {
+		gone(link, "no sentinel answers that knows the master");
+		return;
+	}
+	link->node = *node;
+	connect_node(link);
+}
+
+void redis_link_connect(struct redis_link *link)
+{
+	loop_timer_clear(link->loop, &link->retry);
+	if (!link->url->master[0]) {
+		link->node = *link->url;
+		connect_node(link);
+		return;
+	}
+	if (!link->sentinel)
+		link->sentinel = sentinel_new(link->loop, link->url, master_told, link);
+	if (link->sentinel)
+		sentinel_ask(link->sentinel);
+	else
+		gone(link, "out of memory");
 }
 
 static void on_retry(struct loop_timer *timer)
