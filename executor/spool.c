@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,8 @@
 
 #define MAGIC "petrisp1"
 #define NAME_CAP 48
+#define LOCK_TRIES 50
+#define LOCK_TRY_MS 20
 
 struct header {
 	char magic[8];
@@ -74,7 +77,13 @@ int spool_make_dir(int statefd, const char *name, uid_t uid, struct err *err)
 		return err_set(err, errno, "open %s", path);
 	if ((st.st_uid != uid || st.st_gid != uid) && fchown(fd, uid, uid) < 0)
 		return err_set(err, errno, "give %s to the worker", path);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+	/* Processes of a supervisor that was killed have the lock with it, and end a moment after it. */
+	int r = flock(fd, LOCK_EX | LOCK_NB);
+	for (int i = 0; r < 0 && errno == EWOULDBLOCK && i < LOCK_TRIES; i++) {
+		(void)poll(NULL, 0, LOCK_TRY_MS);
+		r = flock(fd, LOCK_EX | LOCK_NB);
+	}
+	if (r < 0)
 		return errno == EWOULDBLOCK ? err_say(err, EBUSY, "another worker of this name and state directory runs") : err_set(err, errno, "lock %s", path);
 	return TAKE_FD(fd);
 }
