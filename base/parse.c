@@ -90,6 +90,20 @@ int parse_size(const char *s, uint64_t *ret_bytes, struct err *err)
 	return r < 0 ? bad(err, r, "a size such as 64M", s) : 0;
 }
 
+void format_size(uint64_t bytes, char ret[SIZE_TEXT_MAX])
+{
+	static const char suffixes[] = "KMGT";
+	double value = (double)bytes;
+	size_t i = 0;
+	if (bytes < 1024) {
+		(void)snprintf(ret, SIZE_TEXT_MAX, "%u", (unsigned)bytes);
+		return;
+	}
+	for (value /= 1024; value >= 1023.95 && i + 1 < strlen(suffixes); i++)
+		value /= 1024;
+	(void)snprintf(ret, SIZE_TEXT_MAX, "%.1f%c", value, suffixes[i]);
+}
+
 int parse_duration_ms(const char *s, uint64_t *ret_ms, struct err *err)
 {
 	static const struct {

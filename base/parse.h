@@ -15,6 +15,10 @@ int parse_u64(const char *s, uint64_t *ret, struct err *err);
  * "B". Return: 0, -EINVAL or -ERANGE. */
 int parse_size(const char *s, uint64_t *ret_bytes, struct err *err);
 
+#define SIZE_TEXT_MAX 16
+/* format_size - for people, and as parse_size() reads it: "512", "1.5K", "20.0G". */
+void format_size(uint64_t bytes, char ret[SIZE_TEXT_MAX]);
+
 /* parse_duration_ms - "10s", "250ms", "1.5s", "2m", "1h"; a bare number is seconds. Milliseconds, rounded up. */
 int parse_duration_ms(const char *s, uint64_t *ret_ms, struct err *err);
 

@@ -9,5 +9,6 @@ int bench_serve(int argc, char **argv);
 int bench_queue(int argc, char **argv);
 int bench_redis(int argc, char **argv);
 int bench_runtime(int argc, char **argv);
+int bench_stamp(int argc, char **argv);
 int bench_limits(int argc, char **argv);
 int bench_info(int argc, char **argv);

@@ -7,16 +7,17 @@ import time
 
 import host
 import peers
+import store
 from harness import NotMeasured
 
 PYTHON = "/usr/bin/python3"
 
 # How long each thing is measured: runs or seconds, whichever ends first.
 FULL = {"pool": (2000, 8), "program": (400, 3), "command": (500, 4), "program_peer": (200, 1.5), "redis": (1000, 6), "redis_program": (100, 1), "growth": (300, 2),
-        "limits": (200, 10), "runtime": (150, 6), "rate": 0.8, "pool_rate": 2, "slots": (1, 4, 16, 64, 256, 512, 1024), "layers": (1, 2, 4, 8, 16, 32),
+        "limits": (200, 10), "runtime": (150, 6), "stamp": (500, 4), "import": (1 << 30, 2, 20), "rate": 0.8, "pool_rate": 2, "slots": (1, 4, 16, 64, 256, 512, 1024), "layers": (1, 2, 4, 8, 16, 32),
         "files": (10, 100, 1000, 10000, 100000), "queue": (1, 10, 100, 1000, 10000), "cgroups": (0, 10, 100, 1000)}
 QUICK = {"pool": (300, 2), "program": (30, 0.7), "command": (100, 0.7), "program_peer": (30, 0.4), "redis": (150, 1), "redis_program": (30, 0.4), "growth": (60, 0.5),
-         "limits": (8, 1), "runtime": (30, 1), "rate": 0.2, "pool_rate": 0.4, "slots": (1, 16, 128), "layers": (1, 32), "files": (10, 3000),
+         "limits": (8, 1), "runtime": (30, 1), "stamp": (100, 1), "import": (64 << 20, 1, 5), "rate": 0.2, "pool_rate": 0.4, "slots": (1, 16, 128), "layers": (1, 32), "files": (10, 3000),
          "queue": (1, 100, 1000), "cgroups": (0, 200)}
 SLOTS = 64
 OTHERS = ("dynamic", "python", "node", "cpp")  # programs beside the static true
@@ -248,12 +249,23 @@ class Measurement:
             self.results["runtime"] = {"error": str(e)}
             self.harness.say(f"  not measured: {e}")
 
-    SECTIONS = ("pool", "runtime", "floor", "redis", "petri_run", "peers", "growth", "limits")
+    def store_figures(self):
+        found = self.results["store"] = {}
+        for name, say, function in (("stamp", "a root of 1 layer and of 32", lambda: self.harness.measure("stamp", *self.bounds("stamp"))),
+                                    ("import", "the import of a large image, and tar -x", lambda: store.measure_import(self.harness, *self.sizes["import"]))):
+            self.harness.say(f"store: {say}")
+            try:
+                found[name] = function()
+            except (NotMeasured, OSError) as e:
+                found[name] = {"error": str(e)}
+                self.harness.say(f"  not measured: {e}")
+
+    SECTIONS = ("pool", "runtime", "floor", "redis", "petri_run", "peers", "growth", "limits", "store")
 
     def run(self, only):
         self.results["host"] = host.describe(self.harness)
         for section in self.SECTIONS:
             if not only or section in only or section == "floor":
-                getattr(self, section)()
+                getattr(self, "store_figures" if section == "store" else section)()
         self.results["seconds"] = round(time.monotonic() - self.harness.begun)
         return self.results

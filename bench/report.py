@@ -163,6 +163,17 @@ def runtime(results):
             html_table(["", "p50", "p90", "p99", "p99.9", "ratio", "runs"], body)]
 
 
+def store(results):
+    found = results.get("store", {})
+    body = list(table.store_rows(results))
+    errors = [f'<p class="soft">Not measured: {escape(name)}: {escape(f["error"])}</p>' for name, f in found.items() if "error" in f]
+    if not found:
+        return []
+    return ["<h2>The store</h2>", "<p>A root is stamped when no slot waits that was made for a job: a fresh scratch, the image's layers, the overlay. An import "
+            "unpacks and hashes an archive until all of it is on the disk; it takes turns with <code>tar -x</code> and <code>sync</code> of the same one.</p>",
+            html_table(["", "median", "against"], body) if body else "", *errors]
+
+
 def limits(results):
     cases = [c for c in results["limits"].get("cases", []) if c["over"]]
     body = [[c["name"], c["over"]["n"], *(duration(c["over"][k]) for k in ("p50_us", "p99_us", "max_us")), duration(c["goal_us"]), c["early"], c["wrong"]]
@@ -205,7 +216,7 @@ def host(results):
 
 
 def html(results):
-    body = "\n".join(part for section in (latency, rates, programs, runtime, growth, steps, limits, goals, executors, host) for part in section(results))
+    body = "\n".join(part for section in (latency, rates, programs, runtime, growth, steps, limits, store, goals, executors, host) for part in section(results))
     quick = " A quick run: few samples, only a glance." if results["quick"] else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

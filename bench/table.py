@@ -57,6 +57,25 @@ def program_table(results):
     return lines
 
 
+def store_rows(results):
+    """(what, seconds or µs as text, ratio as text)"""
+    found = results.get("store", {})
+    for p in found.get("stamp", {}).get("points", []):
+        word = "layer" if p["lowers"] == 1 else "layers"
+        yield f"a root stamped of {p['lowers']} {word}", f"{us(p['make']['p50_us'])} µs", f"{p['ratio_p50']:.2f} × posix_spawn"
+    done = found.get("import", {})
+    if "speed" in done:
+        size = f"{done['bytes'] / (1 << 20):.0f} MiB, {done['files']} files"
+        yield f"tar -x and sync, {size}", f"{done['tar_median_s']:.2f} s", "1.00 × tar's speed"
+        yield "petri image import of the same", f"{done['import_median_s']:.2f} s", f"{done['speed']:.2f} × tar's speed"
+        yield "once more, being there already", f"{done['again_median_s']:.2f} s", f"{done['tar_median_s'] / done['again_median_s']:.2f} × tar's speed"
+
+
+def store_table(results):
+    return [f"{'the store':48} {'median':>10}", *(f"{what[:48]:48} {time:>10}   {ratio}" for what, time, ratio in store_rows(results)),
+            *(f"{name}: not measured: {f['error']}" for name, f in results.get("store", {}).items() if "error" in f)]
+
+
 def goal_table(goals):
     lines = [f"{'goal':64} {'wanted':>16} {'got':>10}"]
     for g in goals:
@@ -71,5 +90,5 @@ def command_table(results):
 
 
 def text(results):
-    parts = [latency_table(results), program_table(results), command_table(results), goal_table(results["goals"])]
+    parts = [latency_table(results), program_table(results), command_table(results), store_table(results), goal_table(results["goals"])]
     return "\n\n".join("\n".join(part) for part in parts if len(part) > 1)

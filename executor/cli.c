@@ -53,6 +53,24 @@ bool cli_more(struct cli *cli)
 	return arg[0] == '-' && arg[1] != '\0';
 }
 
+void cli_words(struct cli *cli, void (*option)(struct cli *cli, void *ctx), void *ctx)
+{
+	int first = cli->at, words = first;
+	while (!cli->failed && cli->at < cli->argc) {
+		const char *arg = cli->argv[cli->at];
+		if (strcmp(arg, "--") == 0) {
+			for (cli->at++; cli->at < cli->argc; cli->at++)
+				cli->argv[words++] = cli->argv[cli->at];
+		} else if (arg[0] == '-' && arg[1] != '\0') {
+			option(cli, ctx);
+		} else {
+			cli->argv[words++] = cli->argv[cli->at++];
+		}
+	}
+	cli->at = first;
+	cli->argc = words;
+}
+
 bool cli_scratch(struct cli *cli, const char *value)
 {
 	bool tmpfs = strcmp(value, "tmpfs") == 0;

@@ -14,6 +14,8 @@ int cmd_status(int argc, char **argv);
 int cmd_cancel(int argc, char **argv);
 int cmd_image(int argc, char **argv);
 int cmd_blob(int argc, char **argv);
+int cmd_layer(int argc, char **argv);
+int cmd_gc(int argc, char **argv);
 int cmd_store(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 
@@ -34,6 +36,11 @@ bool cli_is(struct cli *cli, const char *name);
 bool cli_option(struct cli *cli, const char *name, const char **ret);
 /* cli_more - there is a current argument that begins with '-', and nothing failed. "--" is consumed and ends them. */
 bool cli_more(struct cli *cli);
+/*
+ * cli_words - all that is no option, wherever options stand between: moved to argv[at] up to argc, in order. Each option is given to
+ * `option`, which takes it or calls cli_unknown(); after "--" everything is a word.
+ */
+void cli_words(struct cli *cli, void (*option)(struct cli *cli, void *ctx), void *ctx);
 /* cli_unknown - complain about the current argument. */
 void cli_unknown(struct cli *cli);
 /* cli_scratch - "auto" or "tmpfs"; anything else is an error. Return: tmpfs was asked for. */

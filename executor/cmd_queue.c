@@ -22,7 +22,9 @@ static const char worker_help[] =
 	"petri worker [--config FILE] [--redis URL] [--prefix petri] [--name HOST] [--slots N] [--lease 30s]\n"
 	"             [--max-attempts 3] [--result-ttl 1h] [--grace 30s] [--allow-volatile-redis] [--pin]\n"
 	"             [--warm-image NAME] [--warm-policy NAME] [--policies DIR] [--state DIR] [--scratch auto|tmpfs]\n"
-	"URL: unix:///path | redis://host:port/db | sentinel://host:port,host:port/master/db; with credentials only in PETRI_REDIS. FILE is JSON with the same names,\n"
+	"             [--project-ids FIRST-LAST]\n"
+	"URL: unix:///path | redis://host:port/db | sentinel://host:port,host:port/master/db; with credentials only in\n"
+	"PETRI_REDIS. FILE is JSON with the same names,\n"
 	"and max_limits like a job's limits.";
 
 static bool worker_setting(struct cli *cli, struct worker_config *c)
@@ -92,7 +94,7 @@ int cmd_worker(int argc, char **argv)
 		cli_error(&cli, "--prefix wants letters, digits and . _ { } -, at most 64");
 	if (cli.failed)
 		return EXIT_USAGE;
-	struct supervisor_config s = {.state = state_dir(config.state), .nslots = config.slots, .force_tmpfs = config.force_tmpfs, .spool = config.name, .restart = true, .handles_signals = true, .worker = worker_main, .ctx = &config};
+	struct supervisor_config s = {.state = state_dir(config.state), .nslots = config.slots, .force_tmpfs = config.force_tmpfs, .project_ids = config.project_ids, .spool = config.name, .restart = true, .handles_signals = true, .worker = worker_main, .ctx = &config};
 	return supervise(&s);
 }
 

@@ -24,6 +24,7 @@
 #define RETRY_FIRST_MS 20u
 #define RETRY_MAX_MS 2000u
 #define OOM_LOOK_US 200
+#define LATE_US 50000		   /* a zygote takes a millisecond or few */
 #define STAMP_PATIENCE_US 60000000 /* an answer that does not come was lost: ask again */
 #define OOM_LOOKS_MAX 50
 #define FAILURES_MAX 8 /* in a row, before the jobs that wait for the slot are told */
@@ -78,6 +79,10 @@ static int expect_zygote(struct seat *seat)
 void seat_stamp(struct seat *seat, const struct wire_plan *plan, struct runtime *runtime)
 {
 	struct engine *engine = seat->engine;
+	struct err err = ERR_INIT;
+	/* The plan is a run's, a warm one or this seat's own, each of which holds its layers: this only counts. */
+	if (held_plan(engine, &seat->held, plan, &err) < 0)
+		log_warn("slot=%u its layers may be removed while they are used: %s, ignoring", seat->index, err_msg(&err));
 	/* The last zygote's mounts are taken down by whoever lets go of its namespace last: that is to be its room. */
 	_cleanup_close_ int last = seat->zygote ? TAKE_FD(seat->zygote->ns) : -1;
 	if (seat->zygote)
@@ -92,6 +97,8 @@ void seat_stamp(struct seat *seat, const struct wire_plan *plan, struct runtime 
 	seat->seq = ++engine->next_seq;
 	seat->got_hello = seat->failed_once = false;
 	seat->state = SEAT_STAMPING;
+	seat->stamped_us = now_us();
+	loop_timer_set(engine->loop, &seat->late, seat->stamped_us + LATE_US);
 	_cleanup_close_ int theirs = expect_zygote(seat);
 	if (theirs < 0) {
 		log_warn("slot=%u cannot make a control socket: %s, trying again", seat->index, strerror(-theirs));
@@ -102,6 +109,11 @@ void seat_stamp(struct seat *seat, const struct wire_plan *plan, struct runtime 
 	struct wire_msg msg = {.type = WIRE_STAMP, .slot = seat->index, .seq = seat->seq, .plan = seat->plan};
 	const int fds[2] = {theirs, last};
 	(void)tell_nursery(engine, &msg, fds, last >= 0 ? 2 : 1);
+}
+
+bool seat_is_late(const struct seat *seat)
+{
+	return seat->state == SEAT_STAMPING && !seat->got_hello && now_us() >= seat->stamped_us + LATE_US;
 }
 
 void seat_release(struct seat *seat)
@@ -155,14 +167,28 @@ static void seat_maybe_ready(struct seat *seat)
 void seat_ready(struct seat *seat)
 {
 	struct engine *engine = seat->engine;
+	/* Made for a job that has gone elsewhere: with layers, maybe, that only that job had. */
+	if (seat->forsaken && !seat->run) {
+		struct wire_plan plan;
+		seat->forsaken = false;
+		struct runtime *runtime = mix_next(seat, &plan);
+		if (!wire_plan_equal(&plan, &seat->plan)) {
+			seat_stamp(seat, &plan, runtime);
+			return;
+		}
+	}
+	seat->forsaken = false;
 	seat->state = SEAT_READY;
 	loop_timer_clear(engine->loop, &seat->retry);
+	loop_timer_clear(engine->loop, &seat->late);
 	seat->failures = 0;
 	seat->idle_since_us = now_us();
 	struct statfs st;
-	seat->disk_base = 0;
-	if (fstatfs(seat->zygote->root, &st) == 0)
+	seat->disk_base = seat->inode_base = 0;
+	if (fstatfs(seat->zygote->root, &st) == 0) {
 		seat->disk_base = (uint64_t)(st.f_blocks - st.f_bfree) * (uint64_t)st.f_bsize;
+		seat->inode_base = st.f_files - st.f_ffree;
+	}
 	streams_read(seat->zygote);
 	if (seat->run)
 		run_dispatch(seat->run);
@@ -374,6 +400,7 @@ static int start_seats(struct engine *engine, const struct wire_host *host)
 		seat->oom_fd = -1;
 		seat->retry.fn = on_retry;
 		seat->retry.data = seat;
+		seat->late = (struct loop_timer){.fn = engine_late, .data = seat};
 		seat->oom_look = (struct loop_timer){.fn = look_for_oom, .data = seat};
 		leaf_init(&seat->leaf);
 	}
@@ -414,6 +441,7 @@ static void handle_nursery(struct engine *engine, const struct wire_msg *msg, in
 		if (msg->step == STEP_HELPER) {
 			struct run *run = seat->run;
 			seat->state = SEAT_RETIRED;
+			engine->retired++;
 			seat->run = NULL;
 			log_error("slot=%u could not be cleaned and is retired", seat->index);
 			if (run) { /* it waited for this slot: let it wait for any */
@@ -422,6 +450,8 @@ static void handle_nursery(struct engine *engine, const struct wire_msg *msg, in
 				engine_wait(engine, run->ej);
 				engine_schedule(engine);
 			}
+			if (engine->config.capacity)
+				engine->config.capacity(engine->config.ctx);
 			engine_check_seats(engine);
 		} else if (msg->seq == seat->seq && seat->state == SEAT_STAMPING) {
 			zygote_failed(seat, msg->step, msg->error);
@@ -492,6 +522,11 @@ int engine_new(const struct engine_config *config, struct engine **ret, struct e
 	struct engine *engine = calloc(1, sizeof(*engine));
 	if (!engine)
 		return err_set(err, ENOMEM, "engine");
+	int r = layer_uses_new(config->store, &engine->uses, err);
+	if (r < 0) {
+		free(engine);
+		return r;
+	}
 	engine->config = *config;
 	engine->loop = config->loop;
 	engine->usual = job_limits_default;
@@ -519,6 +554,7 @@ void engine_free(struct engine *engine)
 		struct seat *seat = &engine->seats[i];
 		loop_cancel(engine->loop, &seat->oom_op);
 		loop_timer_clear(engine->loop, &seat->retry);
+		loop_timer_clear(engine->loop, &seat->late);
 		loop_timer_clear(engine->loop, &seat->oom_look);
 		loop_timer_clear(engine->loop, &seat->warm);
 		if (seat->zygote)
@@ -528,6 +564,7 @@ void engine_free(struct engine *engine)
 			(void)munmap((void *)seat->page, sizeof(struct zygote_page));
 	}
 	images_forget(engine);
+	layer_uses_free(engine->uses);
 	for (size_t i = 0; i < engine->npolicies; i++)
 		free(engine->policies[i].name);
 	for (size_t i = 0; i < engine->nruntimes; i++) {

@@ -70,6 +70,8 @@ void engine_cancel(struct engine *engine, struct engine_job *ej);
 unsigned engine_free_slots(const struct engine *engine);
 /* engine_ready_slots - slots whose zygote waits. */
 unsigned engine_ready_slots(const struct engine *engine);
+/* engine_retired_slots - those that would not empty, or could not be cleaned: not used any more until the worker's next start. */
+unsigned engine_retired_slots(const struct engine *engine);
 unsigned engine_nslots(const struct engine *engine); /* 0 until the nursery said hello */
 unsigned engine_running(const struct engine *engine);
 struct wire_host;
@@ -77,16 +79,18 @@ const struct wire_host *engine_host(const struct engine *engine);
 /* engine_slot_number - the host-wide number of slot i, after which its cgroups are called. */
 unsigned engine_slot_number(const struct engine *engine, unsigned i);
 
-/* The supervisor's side of a commit (executor/supervisor.c). */
+/* The supervisor's side of a commit, and of what takes long to hash (executor/supervisor.c). */
 struct commit_request {
 	uint32_t seq;
 	uint32_t uid_base;
+	uint32_t blob; /* the fd is a file, to be stored as a blob of at most max_bytes; only seq and max_bytes are looked at */
 	uint64_t max_bytes, max_entries;
 	char prefix[JOB_PATH_MAX + 1];
 };
 struct commit_reply {
 	uint32_t seq;
 	int32_t error;
-	uint8_t layer[16];
+	uint8_t id[16]; /* of the layer or blob */
+	uint64_t bytes; /* of the blob */
 	char message[256];
 };

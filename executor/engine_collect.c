@@ -17,7 +17,8 @@
 #include "base/log.h"
 #include "base/sys.h"
 
-#define INLINE_BYTES 65536u /* of an inline output without max_bytes */
+#define INLINE_BYTES 65536u	     /* of an inline output without max_bytes */
+#define BLOB_HERE_BYTES (256u << 10) /* hashed in under a millisecond, which a process of its own costs as well */
 
 static void next(struct run *run);
 
@@ -65,40 +66,83 @@ static int take_inline(struct run *run, const struct job_collect *want, int fd, 
 	return 0;
 }
 
-static int take_blob(struct run *run, const struct job_collect *want, int fd, struct result_file *file)
+/* Together no more than the disk held: hard links to one large hole must not keep anybody busy. */
+static uint64_t blob_max(const struct run *run, const struct job_collect *want)
 {
-	struct err err = ERR_INIT;
-	/* Together no more than the disk held: hard links to one large hole must not keep the loop busy. */
 	uint64_t all = run->ej->job.limits.disk_bytes;
 	uint64_t max = all > run->collected_bytes ? all - run->collected_bytes : 0;
-	if (want->max_bytes)
-		max = MIN(max, want->max_bytes);
-	int r = blob_put_fd(run->engine->config.store, fd, max, STORE_JOB, file->blob, &file->bytes, &err);
-	run->collected_bytes += r == 0 ? file->bytes : r == -EFBIG ? max
-								   : 0;
+	return want->max_bytes ? MIN(max, want->max_bytes) : max;
+}
+
+static int took_blob(struct run *run, const struct job_collect *want, int r, uint64_t bytes, const char *message)
+{
+	run->collected_bytes += r == 0 ? bytes : r == -EFBIG ? blob_max(run, want)
+							     : 0;
 	if (r < 0 && r != -EFBIG)
-		log_warn("job=%s cannot store %s: %s", run->ej->job.id, want->path, err_msg(&err));
+		log_warn("job=%s cannot store %s: %s", run->ej->job.id, want->path, message);
 	return r;
 }
 
-static void take_output(struct run *run, const struct job_collect *want, int fd)
+static int take_blob(struct run *run, const struct job_collect *want, int fd, struct result_file *file)
+{
+	struct err err = ERR_INIT;
+	int r = blob_put_fd(run->engine->config.store, fd, blob_max(run, want), STORE_JOB, file->blob, &file->bytes, &err);
+	return took_blob(run, want, r, file->bytes, err_msg(&err));
+}
+
+/* @file: what was taken, when r is 0; this call's to keep or free. */
+static void add_output(struct run *run, const struct job_collect *want, int r, struct result_file *file)
 {
 	struct result *result = &run->ej->result;
-	struct result_file file = {0};
-	int r = want->as_inline ? take_inline(run, want, fd, &file) : take_blob(run, want, fd, &file);
-	file.path = r == 0 ? strdup(want->path) : NULL;
-	if (r == 0 && file.path) {
+	file->path = r == 0 ? strdup(want->path) : NULL;
+	if (r == 0 && file->path) {
 		struct result_file *bigger = realloc(result->files, (result->nfiles + 1) * sizeof(*bigger));
 		if (bigger) {
 			result->files = bigger;
-			result->files[result->nfiles++] = file;
+			result->files[result->nfiles++] = *file;
 			return;
 		}
 		r = -ENOMEM;
 	}
 	complain(run, "collect %.200s: %s", want->path, r == -EFBIG ? "larger than it may be" : strerror(r < 0 ? -r : ENOMEM));
-	free(file.path);
-	free(file.data);
+	free(file->path);
+	free(file->data);
+}
+
+/* Hashing a large file would stop the loop, and with it every other job, for as long as that takes: the supervisor has it done.
+ * Return: whether it is on its way. */
+static bool store_elsewhere(struct run *run, const struct job_collect *want, int fd, uint64_t size)
+{
+	static struct commit_request request;
+	if (want->as_inline || size <= BLOB_HERE_BYTES || run->engine->config.supervisor < 0)
+		return false;
+	request = (struct commit_request){.seq = ++run->engine->next_commit, .blob = 1, .max_bytes = blob_max(run, want)};
+	if (fd_send(run->engine->config.supervisor, &request, sizeof(request), &fd, 1) < 0)
+		return false;
+	run->commit_seq = request.seq;
+	run->stage = RUN_STORING;
+	return true;
+}
+
+static void stored(struct run *run, const struct commit_reply *reply)
+{
+	const struct job_collect *want = &run->ej->job.collect[run->collect_at - 1];
+	struct result_file file = {.bytes = reply->bytes};
+	memcpy(file.blob, reply->id, sizeof(reply->id));
+	run->stage = RUN_COLLECTING;
+	add_output(run, want, took_blob(run, want, reply->error, reply->bytes, reply->message), &file);
+	next(run);
+}
+
+/* Return: false when the output is still on its way. */
+static bool take_output(struct run *run, const struct job_collect *want, int fd, uint64_t size)
+{
+	struct result_file file = {0};
+	if (store_elsewhere(run, want, fd, size))
+		return false;
+	int r = want->as_inline ? take_inline(run, want, fd, &file) : take_blob(run, want, fd, &file);
+	add_output(run, want, r, &file);
+	return true;
 }
 
 /* ---- commit ---- */
@@ -121,12 +165,16 @@ void collect_commit_reply(struct engine *engine, const struct commit_reply *repl
 {
 	for (unsigned i = 0; i < engine->nseats; i++) {
 		struct run *run = engine->seats[i].run;
-		if (!run || run->stage != RUN_COMMITTING || run->commit_seq != reply->seq)
+		if (!run || (run->stage != RUN_COMMITTING && run->stage != RUN_STORING) || run->commit_seq != reply->seq)
 			continue;
+		if (run->stage == RUN_STORING) {
+			stored(run, reply);
+			return;
+		}
 		if (reply->error < 0) {
 			complain(run, "commit %.200s: %.250s", run->ej->job.commit, reply->message);
 		} else {
-			memcpy(run->ej->result.layer, reply->layer, 16);
+			memcpy(run->ej->result.layer, reply->id, 16);
 			run->ej->result.has_layer = true;
 		}
 		finish(run);
@@ -161,9 +209,11 @@ static void on_reply(struct loop_op *op, int res)
 	size_t at = run->collect_at++;
 	if (at < job->ncollect) {
 		const struct job_collect *want = &job->collect[at];
-		if (reply.error == 0)
-			take_output(run, want, fds[0]);
-		else if (!(want->optional && (reply.error == -ENOENT || reply.error == -ENOTDIR)))
+		if (reply.error == 0 && !take_output(run, want, fds[0], reply.size)) {
+			fd_close_many(fds, nfds);
+			return;
+		}
+		if (reply.error != 0 && !(want->optional && (reply.error == -ENOENT || reply.error == -ENOTDIR)))
 			complain(run, "collect %.200s: %s", want->path,
 				reply.not_regular ? "not a regular file" : reply.error == -ELOOP ? "a symbolic link"
 												 : strerror(-reply.error));

@@ -6,11 +6,19 @@
 #include "executor/command.h"
 #include "executor/engine.h"
 #include "executor/runtime.h"
+#include "layers/use.h"
 #include "pool/leaf.h"
 #include "pool/wire.h"
 
 #define STREAM_CHUNK 65536
 #define RUNTIMES_MAX 64
+
+#define HELD_MAX (POOL_LAYERS_MAX + JOB_LAYERS_MAX)
+
+struct held { /* layers that gc leaves alone while these counts are not given back */
+	size_t n;
+	struct layer_use *uses[HELD_MAX];
+};
 
 /* A zygote as the worker holds it: its fds, and the operations on them. It outlives its slot's interest in it until
  * the last operation has come back from the ring. */
@@ -48,6 +56,7 @@ struct seat { /* a slot, from the worker's side */
 	struct engine *engine;
 	uint32_t uid_base, number;
 	uint32_t image_layers; /* of the plan's layers: the image's, not a job's own */
+	bool forsaken;	       /* the job that it is made ready for has gone to another seat */
 	struct leaf leaf;
 	struct loop_op oom_op; /* hybrid: the leaf's OOM eventfd */
 	int oom_fd;
@@ -55,6 +64,7 @@ struct seat { /* a slot, from the worker's side */
 	struct loop_timer oom_look;
 	unsigned oom_looks;
 	struct wire_plan plan;	      /* of the last STAMP */
+	struct held held;	      /* its layers */
 	struct runtime *runtime;      /* that is started in its zygote; NULL: a plain one */
 	struct runtime *last_runtime; /* of the last job: the next is most likely of its kind */
 	bool runtime_ran;	      /* it was started, and has no job yet */
@@ -67,9 +77,11 @@ struct seat { /* a slot, from the worker's side */
 	bool failed_once; /* this stamp's failure was told: its zygote's end is no second one */
 	struct zygote_ref *zygote;
 	struct leaf_usage last_usage;
-	uint64_t disk_base; /* bytes that petri's own directories take in a fresh scratch */
-	unsigned failures;  /* in a row */
+	uint64_t disk_base, inode_base; /* bytes and inodes that petri's own directories take in a fresh scratch */
+	unsigned failures;		/* in a row */
 	struct loop_timer retry;
+	uint64_t stamped_us;	/* when the last STAMP was sent */
+	struct loop_timer late; /* see seat_is_late() */
 };
 
 #define WARM_MAX 32
@@ -87,6 +99,7 @@ struct tally { /* how many seats there are for each that is kept warm, made or i
 
 struct warm { /* what idle seats are made for */
 	struct wire_plan plan;
+	struct held held;
 	struct runtime *runtime; /* or NULL */
 	uint64_t hash;
 	unsigned floor; /* so many seats are kept for it */
@@ -96,6 +109,7 @@ enum run_stage {
 	RUN_WAITING,
 	RUN_STARTED,
 	RUN_COLLECTING,
+	RUN_STORING, /* a large output is being hashed, not here */
 	RUN_COMMITTING,
 };
 
@@ -106,6 +120,7 @@ struct run { /* a job in the engine */
 	struct wire_plan plan;
 	uint64_t plan_hash;
 	uint32_t image_layers;
+	struct held held; /* the image's layers and the job's, delivered ones too */
 	struct leaf_limits limits;
 	int packs[8];
 	size_t npacks;
@@ -152,12 +167,13 @@ struct engine {
 	struct wire_host host;
 	bool hello;
 	struct seat *seats;
-	unsigned nseats;
+	unsigned nseats, retired;
 	struct engine_job *waiting, **waiting_tail;
 	unsigned running;
 	struct policy_entry policies[POOL_POLICIES_MAX];
 	size_t npolicies;
 	struct known_image images[IMAGES_MAX];
+	struct layer_uses *uses;
 	struct loop_op nursery_op, supervisor_op;
 	struct warm warm[WARM_MAX]; /* the first is for every seat that no floor claims */
 	unsigned nwarm;
@@ -173,12 +189,16 @@ struct engine {
 /* engine.c */
 /* seat_stamp - have a zygote made. @runtime: to be started in it, or NULL. */
 void seat_stamp(struct seat *seat, const struct wire_plan *plan, struct runtime *runtime);
+/* seat_is_late - its zygote should be there by now: most likely what the last job wrote is being deleted, and that may take long. */
+bool seat_is_late(const struct seat *seat);
 void seat_ready(struct seat *seat);   /* the zygote, and the runtime in it, wait for a job */
 void seat_release(struct seat *seat); /* after a job: let go of the zygote and have the next one made */
 void seat_renew(struct seat *seat);   /* the same, also when nothing is expected to follow */
 void engine_schedule(struct engine *engine);
 /* engine_wait - put a prepared job (back) into the queue of those that wait for a slot. */
 void engine_wait(struct engine *engine, struct engine_job *ej);
+/* engine_late - seat_is_late() came true: its job need not wait for it. */
+void engine_late(struct loop_timer *timer);
 /* engine_enqueue - prepare a job and let it wait for a slot; a job that is refused is done at once. */
 void engine_enqueue(struct engine *engine, struct engine_job *ej);
 /* engine_check_seats - when every slot is retired, nothing can run any more: say so. */
@@ -198,10 +218,16 @@ bool mix_keeps(const struct engine *engine, const struct tally *tally, const str
 /* engine_zygote.c */
 struct zygote_ref *zygote_ref_new(struct seat *seat, int control);
 void zygote_ref_drop(struct zygote_ref *z);
+/* engine_hold.c: which layers are in use */
+/* held_add - hold one layer. Return: 0, -ENOENT when it is not there (any more), -ENOSPC past HELD_MAX, or as layer_hold(). */
+int held_add(struct engine *engine, struct held *held, const uint8_t id[16], struct err *err);
+/* held_plan - hold all layers of a plan in place of what was held, which may be the same ones. Nothing changes on failure. */
+int held_plan(struct engine *engine, struct held *held, const struct wire_plan *plan, struct err *err);
+void held_clear(struct engine *engine, struct held *held);
 /* engine_prepare.c: resolve a job into a run. Return: 0, or 1 with ej->result rejected, or -errno. */
 int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, struct reject *reject, struct err *err);
-/* plan_for_image - the plan of a job with this image and policy, no more. */
-int plan_for_image(struct engine *engine, const char *image, const char *policy, struct wire_plan *plan,
+/* plan_for_image - the plan of a job with this image and policy, no more. @held: empty; gets the plan's layers. */
+int plan_for_image(struct engine *engine, const char *image, const char *policy, struct wire_plan *plan, struct held *held,
 	struct runtime **ret_runtime, struct err *err);
 void run_free(struct run *run);
 void images_forget(struct engine *engine);

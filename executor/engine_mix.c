@@ -40,7 +40,7 @@ static int add_warm(struct engine *engine, const char *image, unsigned floor, st
 	if (engine->nwarm == WARM_MAX)
 		return err_say(err, E2BIG, "warm-image names more than %d images", WARM_MAX);
 	struct warm made = {.floor = floor};
-	int r = plan_for_image(engine, image, engine->config.warm_policy ? engine->config.warm_policy : "judge", &made.plan, &made.runtime, err);
+	int r = plan_for_image(engine, image, engine->config.warm_policy ? engine->config.warm_policy : "judge", &made.plan, &made.held, &made.runtime, err);
 	if (r < 0)
 		return r;
 	made.hash = plan_hash(&made.plan);

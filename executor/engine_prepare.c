@@ -17,6 +17,8 @@
 #include "base/sys.h"
 #include "policies/policy.h"
 
+#define IMAGE_TRIES 3
+
 /* ---- the policy ---- */
 static int send_policy(struct engine *engine, uint32_t index, const struct policy_program *program, struct err *err)
 {
@@ -122,14 +124,38 @@ void images_forget(struct engine *engine)
 		image_clear(&engine->images[i].image);
 }
 
-static int plan_image(struct engine *engine, const char *name, struct wire_plan *plan, const struct image **ret, struct reject *why)
+static int hold_image(struct engine *engine, const struct image *image, struct held *held, struct err *err)
+{
+	for (size_t i = 0; i < image->nlayers; i++) {
+		int r = held_add(engine, held, image->layers[i], err);
+		if (r < 0) {
+			held_clear(engine, held);
+			return r;
+		}
+	}
+	return 0;
+}
+
+/* @held: empty; gets the image's layers. */
+static int plan_image(struct engine *engine, const char *name, struct wire_plan *plan, struct held *held,
+	const struct image **ret, struct reject *why)
 {
 	struct err err = ERR_INIT;
-	int r = find_image(engine, name, ret, &err);
-	if (r == -ENOENT)
-		return reject_set(why, "image", REJECT_MISSING, "there is no image '%.100s' here", name);
+	int r = 0;
+	/* Imported anew, and its old layers removed, between the reading of its description and the holding of them. */
+	for (int tries = 0; tries < IMAGE_TRIES; tries++) {
+		r = find_image(engine, name, ret, &err);
+		if (r == -ENOENT)
+			return reject_set(why, "image", REJECT_MISSING, "there is no image '%.100s' here", name);
+		if (r < 0)
+			return reject_set(why, "image", REJECT_INVALID, "%s", err_msg(&err));
+		r = hold_image(engine, *ret, held, &err);
+		if (r != -ENOENT)
+			break;
+	}
 	if (r < 0)
-		return reject_set(why, "image", REJECT_INVALID, "%s", err_msg(&err));
+		return reject_set(why, "image", r == -ENOENT || r == -EBUSY ? REJECT_MISSING : REJECT_INVALID, "the image '%.100s': %s",
+			name, err_msg(&err));
 	const struct image *image = *ret;
 	memcpy(plan->layers, image->layers, sizeof(image->layers[0]) * image->nlayers);
 	plan->nlayers = (uint32_t)image->nlayers;
@@ -165,10 +191,26 @@ static int plan_layer(struct engine *engine, struct run *run, const struct job *
 	return 0;
 }
 
+/* All of them, whichever way each is going to be used. */
+static int hold_layers(struct engine *engine, struct run *run, const struct job *job, struct reject *why)
+{
+	struct err err = ERR_INIT;
+	char field[32];
+	for (size_t i = 0; i < job->nlayers; i++) {
+		int r = held_add(engine, &run->held, job->layers[i], &err);
+		(void)snprintf(field, sizeof(field), "layers[%zu]", i);
+		if (r < 0)
+			return reject_set(why, field, r == -ENOENT || r == -EBUSY ? REJECT_MISSING : REJECT_INVALID, "%s", err_msg(&err));
+	}
+	return 0;
+}
+
 static int plan_layers(struct engine *engine, struct run *run, const struct job *job, struct reject *why)
 {
 	uint32_t base = run->plan.nlayers;
 	run->image_layers = base;
+	if (hold_layers(engine, run, job, why) != 0)
+		return 1;
 	for (size_t i = 0; i < job->nlayers; i++) {
 		int r = plan_layer(engine, run, job, i, why);
 		if (r == 1)
@@ -344,7 +386,7 @@ int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, s
 	if (r == 0)
 		r = plan_policy(engine, job, &run->plan, reject);
 	if (r == 0)
-		r = plan_image(engine, job->image ? job->image : "host", &run->plan, &image, reject);
+		r = plan_image(engine, job->image ? job->image : "host", &run->plan, &run->held, &image, reject);
 	if (r == 0)
 		r = check_io(engine, run, reject);
 	if (r == 0)
@@ -360,7 +402,7 @@ int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, s
 	return r;
 }
 
-int plan_for_image(struct engine *engine, const char *name, const char *policy, struct wire_plan *plan,
+int plan_for_image(struct engine *engine, const char *name, const char *policy, struct wire_plan *plan, struct held *held,
 	struct runtime **ret_runtime, struct err *err)
 {
 	struct job job;
@@ -372,7 +414,7 @@ int plan_for_image(struct engine *engine, const char *name, const char *policy, 
 	job.policy = strdup(policy);
 	int r = plan_policy(engine, &job, plan, &why);
 	if (r == 0)
-		r = plan_image(engine, name, plan, &image, &why);
+		r = plan_image(engine, name, plan, held, &image, &why);
 	*ret_runtime = r == 0 && image && engine->policies[plan->policy].early ? engine_runtime(engine, image) : NULL;
 	job_clear(&job);
 	return r != 0 ? err_say(err, ENOENT, "%s", why.message) : 0;
@@ -380,6 +422,7 @@ int plan_for_image(struct engine *engine, const char *name, const char *policy, 
 
 void run_free(struct run *run)
 {
+	held_clear(run->engine, &run->held);
 	fd_close_many(run->packs, run->npacks);
 	fd_close_many(run->blobs, run->nblobs);
 	if (run->stdin_blob > 0)

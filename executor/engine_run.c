@@ -278,6 +278,7 @@ static void retire(struct run *run)
 	struct wire_msg msg = {.type = WIRE_RETIRE, .slot = seat->index};
 	(void)fd_send(engine->config.nursery, &msg, sizeof(msg), NULL, 0);
 	seat->state = SEAT_RETIRED;
+	engine->retired++;
 	run->seat = NULL;
 	seat->run = NULL;
 	run_finish(run);
@@ -308,14 +309,16 @@ void run_gone(struct run *run)
  * write is refused whole when it does not fit whole (XFS reserves all of it first), so that a program that writes in large
  * pieces stops short of the limit by up to a piece: there "a block" is 64 KiB, or a 64th of the limit.
  */
-static bool disk_full(const struct run *run, uint64_t *ret_used)
+static bool disk_full(const struct run *run, uint64_t *ret_used, uint64_t *ret_inodes)
 {
 	struct statfs st;
-	*ret_used = 0;
+	*ret_used = *ret_inodes = 0;
 	if (fstatfs(run->seat->zygote->root, &st) < 0)
 		return false;
 	uint64_t used = (uint64_t)(st.f_blocks - st.f_bfree) * (uint64_t)st.f_bsize;
 	*ret_used = used > run->seat->disk_base ? used - run->seat->disk_base : 0;
+	uint64_t inodes = st.f_files - st.f_ffree;
+	*ret_inodes = inodes > run->seat->inode_base ? inodes - run->seat->inode_base : 0;
 	uint64_t block = (uint64_t)st.f_bsize;
 	if (run->engine->host.scratch == POOL_SCRATCH_QUOTA)
 		block = MAX(MAX(block, (uint64_t)65536), run->ej->job.limits.disk_bytes / 64);
@@ -442,11 +445,25 @@ static bool start_over(struct run *run)
 	ej->stamp_layers |= stamp;
 	ej->run_cold |= cold;
 	ej->run = NULL;
+	struct held held = run->held; /* until it is prepared anew */
+	run->held.n = 0;
 	run_free(run);
 	engine->running--;
 	seat_renew(seat);
 	engine_enqueue(engine, ej);
+	held_clear(engine, &held);
 	return true;
+}
+
+/* Which of the two it ran out of: the result has a field for the bytes only. */
+static void tell_disk(struct run *run, uint64_t bytes, uint64_t inodes)
+{
+	struct result *result = &run->ej->result;
+	const struct job_limits *limits = &run->ej->job.limits;
+	size_t len = strlen(result->message);
+	if (result->status == STATUS_DISK_LIMIT)
+		(void)snprintf(result->message + len, sizeof(result->message) - len, ": %" PRIu64 " of %" PRIu64 " bytes, %" PRIu64 " of %" PRIu64 " inodes",
+			bytes, limits->disk_bytes, inodes, limits->disk_inodes);
 }
 
 void run_maybe_finish(struct run *run)
@@ -478,13 +495,14 @@ void run_maybe_finish(struct run *run)
 	clear_timers(run);
 	if (!run->ej->ended_ns)
 		run->ej->ended_ns = now_ns();
-	uint64_t used;
+	uint64_t used, inodes;
 	if (start_over(run))
 		return;
-	bool full = disk_full(run, &used);
+	bool full = disk_full(run, &used, &inodes);
 	measure(run);
 	run->ej->result.usage.disk_bytes = used;
 	decide(run, full);
+	tell_disk(run, used, inodes);
 	run->stage = RUN_COLLECTING;
 	run->collect_started_us = now_us();
 	collect_start(run);

@@ -9,6 +9,9 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/sys.h"
+
+#define LATE_LOOK_US 10000
 
 void engine_wait(struct engine *engine, struct engine_job *ej)
 {
@@ -36,6 +39,8 @@ static int suits(const struct engine *engine, const struct tally *tally, const s
 		return same ? 4 : mix_keeps(engine, tally, seat) ? 2
 								 : 3;
 	case SEAT_STAMPING:
+		if (seat_is_late(seat))
+			return 1;
 		return same && (!seat->runtime || seat->runtime == run->runtime) ? 5 : 1; /* ready in a moment */
 	case SEAT_NONE:
 		return seat->leaf.fd[KNOB_KILL] >= 0 ? 1 : 0;
@@ -78,6 +83,8 @@ static void place(struct engine *engine, struct run *run, struct seat *seat)
 		seat_stamp(seat, &run->plan, NULL);
 	else if (seat->state == SEAT_READY)
 		run_dispatch(run);
+	else if (seat_is_late(seat))
+		loop_timer_set(engine->loop, &seat->late, now_us() + LATE_LOOK_US);
 	/* STAMPING for the same plan: dispatched when it is ready. */
 }
 
@@ -95,6 +102,42 @@ void engine_schedule(struct engine *engine)
 		engine->running++;
 		place(engine, ej->run, seat);
 	}
+}
+
+static bool any_ready(const struct engine *engine)
+{
+	for (unsigned i = 0; i < engine->nseats; i++)
+		if (engine->seats[i].state == SEAT_READY && !engine->seats[i].run)
+			return true;
+	return false;
+}
+
+/* A job that was given to the seat goes to another as soon as one is ready: first in the queue, for it was there before the others. */
+void engine_late(struct loop_timer *timer)
+{
+	struct seat *seat = timer->data;
+	struct engine *engine = seat->engine;
+	struct run *run = seat->run;
+	if (!seat_is_late(seat) || engine->dead)
+		return;
+	if (!run) {
+		if (engine->config.capacity) /* one slot fewer */
+			engine->config.capacity(engine->config.ctx);
+		return; /* place() looks again when a job comes */
+	}
+	if (run->stage == RUN_WAITING && any_ready(engine)) {
+		seat->run = NULL;
+		seat->forsaken = true;
+		run->seat = NULL;
+		engine->running--;
+		run->ej->next = engine->waiting;
+		if (!engine->waiting)
+			engine->waiting_tail = &run->ej->next;
+		engine->waiting = run->ej;
+		engine_schedule(engine);
+		return;
+	}
+	loop_timer_set(engine->loop, timer, now_us() + LATE_LOOK_US);
 }
 
 static void reject(struct engine_job *ej, const struct reject *why)
@@ -168,7 +211,7 @@ unsigned engine_free_slots(const struct engine *engine)
 {
 	unsigned n = 0, waiting = 0;
 	for (unsigned i = 0; i < engine->nseats; i++)
-		n += !engine->seats[i].run && engine->seats[i].failures == 0 &&
+		n += !engine->seats[i].run && engine->seats[i].failures == 0 && !seat_is_late(&engine->seats[i]) &&
 			(engine->seats[i].state == SEAT_READY || engine->seats[i].state == SEAT_STAMPING ||
 				(engine->seats[i].state == SEAT_NONE && engine->seats[i].leaf.fd[KNOB_KILL] >= 0));
 	for (const struct engine_job *ej = engine->waiting; ej; ej = ej->next)
@@ -182,6 +225,11 @@ unsigned engine_ready_slots(const struct engine *engine)
 	for (unsigned i = 0; i < engine->nseats; i++)
 		n += engine->seats[i].state == SEAT_READY && !engine->seats[i].run;
 	return n;
+}
+
+unsigned engine_retired_slots(const struct engine *engine)
+{
+	return engine->retired;
 }
 
 unsigned engine_nslots(const struct engine *engine)

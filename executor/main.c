@@ -20,6 +20,8 @@ static const struct {
 	{"cancel", cmd_cancel, "end a job"},
 	{"image", cmd_image, "import, list, inspect and remove images"},
 	{"blob", cmd_blob, "put files into the store and read them"},
+	{"layer", cmd_layer, "list, verify, pin and remove layers"},
+	{"gc", cmd_gc, "remove what nothing uses"},
 	{"store", cmd_store, "make a store with disk quotas"},
 	{"doctor", cmd_doctor, "what this host can enforce, and how"},
 };

@@ -1,7 +1,7 @@
 /*
  * petri-nursery: composes the pool's nursery with the layers' stamping. Started by the supervisor with
  *   fd 3: seqpacket socket to the worker   fd 4: the state directory   fd 5: the directory of slot locks
- * and the number of slots as its argument. Static, libc only; see pool/nursery.h.
+ * and as arguments the number of slots, "tmpfs" or "auto", and the project ids of the slots (layers/stamp.h), which may be empty. Static, libc only; see pool/nursery.h.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -255,7 +255,7 @@ int main(int argc, char **argv)
 	if (r >= 0)
 		r = cgroup_tree_open(&tree, false, &err);
 	if (r == 0)
-		r = stamp_env_enter(&env, FD_STATE, STORE_UID_BASE, force_tmpfs, &err);
+		r = stamp_env_enter(&env, FD_STATE, STORE_UID_BASE, force_tmpfs, argc > 3 ? argv[3] : NULL, &err);
 	if (r == 0) {
 		(void)close(FD_STATE);
 		const struct nursery_stamper stamper = {.env = &env, .slot_init = slot_init, .make = make, .handed_over = handed_over, .resize = resize, .slow_to_clean = slow_to_clean, .detach = detach, .clean = clean, .slot_free = slot_free, .leftovers = leftovers, .sweep = sweep, .describe = describe};

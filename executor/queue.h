@@ -98,7 +98,7 @@ void queue_stop(struct queue *queue);
 /* queue_drained - nothing waits to be written, or is on its way here unwanted. */
 bool queue_drained(const struct queue *queue);
 /* queue_heartbeat - fields of the heartbeat hash that only the worker knows; written every 5 s. */
-void queue_heartbeat(struct queue *queue, unsigned running, uint64_t done, uint64_t placed, uint64_t warm);
+void queue_heartbeat(struct queue *queue, unsigned running, uint64_t done, uint64_t placed, uint64_t warm, unsigned retired);
 /* queue_describe - the heartbeat's `images` and `limits` (what this worker can enforce); copied, NULL for none. */
 void queue_describe(struct queue *queue, const char *images, const char *limits);
 

@@ -126,6 +126,7 @@ struct queue {
 	unsigned ticks;
 	unsigned running;
 	uint64_t done;
+	unsigned retired;      /* slots that could not be emptied, and are not used any more */
 	uint64_t placed, warm; /* jobs that got a slot; that of them found one made for their plan */
 	char *images, *limits;
 };

@@ -244,6 +244,7 @@ static void send_heartbeat(struct queue *queue)
 	redis_args_str(&set, key);
 	heartbeat_pair(&set, "consumer", queue->consumer);
 	heartbeat_number(&set, "slots", queue->config.slots);
+	heartbeat_number(&set, "retired", queue->retired);
 	heartbeat_number(&set, "running", queue->running);
 	heartbeat_number(&set, "done", queue->done);
 	heartbeat_number(&set, "placed", queue->placed);
@@ -269,12 +270,13 @@ static void on_heartbeat(struct loop_timer *timer)
 		send_heartbeat(queue);
 }
 
-void queue_heartbeat(struct queue *queue, unsigned running, uint64_t done, uint64_t placed, uint64_t warm)
+void queue_heartbeat(struct queue *queue, unsigned running, uint64_t done, uint64_t placed, uint64_t warm, unsigned retired)
 {
 	queue->running = running;
 	queue->done = done;
 	queue->placed = placed;
 	queue->warm = warm;
+	queue->retired = retired;
 }
 
 void queue_describe(struct queue *queue, const char *images, const char *limits)

@@ -31,6 +31,10 @@
 #define FDS_OF_WORKER 256u
 #define LOCK_DIR "/run/petri"
 #define RING_ENTRIES 1024
+/* A slot has one at a time, but one that has answered may not be reaped yet when the next is asked for. */
+#define COMMITS_OF_SLOT 4u
+#define COMMITS_MORE 16u
+#define COMMITS_MAX (POOL_SLOTS_MAX * COMMITS_OF_SLOT + COMMITS_MORE)
 #define RESTART_WAIT_MAX_MS 5000u
 
 struct supervisor {
@@ -41,8 +45,8 @@ struct supervisor {
 	int commits; /* our end of the worker's socket */
 	pid_t worker, nursery;
 	unsigned ncommits; /* commit children that run, and what each was asked */
-	pid_t commit_pids[POOL_SLOTS_MAX];
-	uint32_t commit_seqs[POOL_SLOTS_MAX];
+	pid_t commit_pids[COMMITS_MAX];
+	uint32_t commit_seqs[COMMITS_MAX];
 	bool stopping;
 	unsigned stop_signals;
 };
@@ -52,6 +56,13 @@ const char *state_dir(const char *flag)
 	const char *env = getenv("PETRI_STATE");
 	return flag ? flag : env && *env ? env
 					 : DEFAULT_STATE;
+}
+
+static const char *project_ids(const char *setting)
+{
+	const char *env = getenv("PETRI_PROJECT_IDS");
+	return setting && *setting ? setting : env ? env
+						   : "";
 }
 
 /* ---- start ---- */
@@ -106,7 +117,7 @@ static void exec_nursery(struct supervisor *s, const char *path, int sock)
 	sigset_t none;
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	char *argv[] = {(char *)"petri-nursery", nslots, (char *)(s->config->force_tmpfs ? "tmpfs" : "auto"), NULL};
+	char *argv[] = {(char *)"petri-nursery", nslots, (char *)(s->config->force_tmpfs ? "tmpfs" : "auto"), (char *)project_ids(s->config->project_ids), NULL};
 	char *envp[2] = {NULL, NULL};
 	char level[64];
 	if (getenv("PETRI_LOG")) {
@@ -229,22 +240,38 @@ static void refuse_commit(struct supervisor *s, uint32_t seq, const char *why)
 /* A child that did not end by itself has not answered: the job must not wait for ever. */
 static void commit_ended(struct supervisor *s, pid_t pid, int status)
 {
-	for (unsigned i = 0; i < POOL_SLOTS_MAX; i++) {
+	for (unsigned i = 0; i < COMMITS_MAX; i++) {
 		if (s->commit_pids[i] != pid)
 			continue;
 		s->commit_pids[i] = 0;
 		s->ncommits--;
 		if (status != 0)
-			refuse_commit(s, s->commit_seqs[i], "the commit's process died");
+			refuse_commit(s, s->commit_seqs[i], "the process that was to store it died");
 		return;
 	}
 }
 
-static void commit(struct supervisor *s, const struct commit_request *request, int dir)
+static int store_layer(struct supervisor *s, const struct commit_request *request, int dir, struct commit_reply *reply, struct err *err)
 {
-	pid_t parent = getpid(), pid = s->ncommits < s->config->nslots ? fork() : -1;
+	struct layer_info info = {0};
+	struct layer_commit c = {.dirfd = dir, .prefix = request->prefix, .uid_base = request->uid_base, .max_bytes = request->max_bytes, .max_entries = request->max_entries};
+	int r = layer_commit(s->store, &c, &info, err);
+	memcpy(reply->id, info.id, sizeof(reply->id));
+	return r;
+}
+
+/* With no more rights than the worker has, which could do it as well, but not without keeping its loop from everything else. */
+static int store_blob(struct supervisor *s, const struct commit_request *request, int fd, struct commit_reply *reply, struct err *err)
+{
+	int r = drop_privileges(err);
+	return r < 0 ? r : blob_put_fd(s->store, fd, request->max_bytes, STORE_JOB, reply->id, &reply->bytes, err);
+}
+
+static void commit(struct supervisor *s, const struct commit_request *request, int fd)
+{
+	pid_t parent = getpid(), pid = s->ncommits < s->config->nslots * COMMITS_OF_SLOT + COMMITS_MORE ? fork() : -1;
 	if (pid != 0) {
-		for (unsigned i = 0; pid > 0 && i < POOL_SLOTS_MAX; i++) {
+		for (unsigned i = 0; pid > 0 && i < COMMITS_MAX; i++) {
 			if (s->commit_pids[i] != 0)
 				continue;
 			s->commit_pids[i] = pid;
@@ -253,7 +280,7 @@ static void commit(struct supervisor *s, const struct commit_request *request, i
 			break;
 		}
 		if (pid < 0) {
-			refuse_commit(s, request->seq, "cannot fork for a commit");
+			refuse_commit(s, request->seq, "cannot fork to store it");
 		}
 		return;
 	}
@@ -261,14 +288,11 @@ static void commit(struct supervisor *s, const struct commit_request *request, i
 	if (getppid() != parent)
 		_exit(1);
 	struct err err = ERR_INIT;
-	struct layer_info info = {0};
-	struct layer_commit c = {.dirfd = dir, .prefix = request->prefix, .uid_base = request->uid_base, .max_bytes = request->max_bytes, .max_entries = request->max_entries};
 	struct commit_reply reply = {.seq = request->seq};
 	sigset_t none;
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	reply.error = layer_commit(s->store, &c, &info, &err);
-	memcpy(reply.layer, info.id, 16);
+	reply.error = request->blob ? store_blob(s, request, fd, &reply, &err) : store_layer(s, request, fd, &reply, &err);
 	(void)snprintf(reply.message, sizeof(reply.message), "%.250s", err_msg(&err));
 	(void)fd_send(s->commits, &reply, sizeof(reply), NULL, 0);
 	_exit(0);
@@ -285,9 +309,11 @@ static void serve_commits(struct supervisor *s)
 		return;
 	}
 	/* The worker parses hostile bytes: what it says is checked like a stranger's. The range must be a slot's. */
-	bool sane = n == sizeof(request) && nfds == 1 && memchr(request.prefix, '\0', sizeof(request.prefix)) &&
-		request.prefix[0] == '/' && request.uid_base >= POOL_UID_BASE &&
+	bool whole = n == sizeof(request) && nfds == 1;
+	bool sane = whole && memchr(request.prefix, '\0', sizeof(request.prefix)) && request.prefix[0] == '/' && request.uid_base >= POOL_UID_BASE &&
 		request.uid_base < POOL_UID_BASE + POOL_NUMBERS_MAX * POOL_UID_COUNT && request.uid_base % POOL_UID_COUNT == POOL_UID_BASE % POOL_UID_COUNT;
+	if (whole && request.blob)
+		sane = request.max_bytes < UINT64_MAX;
 	if (sane)
 		commit(s, &request, fds[0]);
 	else if (n > 0)

@@ -23,8 +23,9 @@ struct supervisor_config {
 	unsigned nslots;
 	const char *spool; /* whose results may be kept on disk while Redis is away: the worker's name; NULL: none */
 	bool force_tmpfs;
-	bool handles_signals; /* the worker reads worker_signals(); otherwise they end it as usual */
-	bool restart;	      /* a worker or nursery that dies is replaced */
+	const char *project_ids; /* of the slots, "FIRST-LAST"; NULL or "": PETRI_PROJECT_IDS, else those that the store has on record */
+	bool handles_signals;	 /* the worker reads worker_signals(); otherwise they end it as usual */
+	bool restart;		 /* a worker or nursery that dies is replaced */
 	/* Runs in the worker, without privileges; its return value is the worker's exit code. */
 	int (*worker)(const struct worker_fds *fds, void *ctx);
 	void *ctx;

@@ -59,7 +59,7 @@ static void update_want(struct worker *w)
 	if (w->engine)
 		engine_warmth(w->engine, &placed, &warm);
 	if (w->queue)
-		queue_heartbeat(w->queue, w->nactive, w->done, placed, warm);
+		queue_heartbeat(w->queue, w->nactive, w->done, placed, warm, w->engine ? engine_retired_slots(w->engine) : 0);
 }
 
 /* ---- a job's end ---- */

@@ -17,6 +17,7 @@ struct worker_config {
 	bool allow_volatile, pin, force_tmpfs;
 	char warm_image[1024], warm_policy[65];
 	char policies[512]; /* a directory of profiles, searched before the built-in ones */
+	char project_ids[32];
 	struct job_limits max_limits;
 	const char *state;
 };

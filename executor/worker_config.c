@@ -42,6 +42,7 @@ static const struct setting {
 	{"warm-image", TEXT, AT(warm_image), 0, 0},
 	{"warm-policy", TEXT, AT(warm_policy), 0, 0},
 	{"policies", TEXT, AT(policies), 0, 0},
+	{"project-ids", TEXT, AT(project_ids), 0, 0},
 #undef AT
 };
 

@@ -25,6 +25,7 @@
 #include "layers/hash.h"
 #include "layers/store_internal.h"
 #include "layers/tree.h"
+#include "layers/use.h"
 
 #define BLOB_BUFFER (128u << 10)
 #define RECORD_SUFFIX ".sha256"
@@ -64,6 +65,9 @@ static int temp_open(struct store *store, struct temp *ret, struct err *err)
 	if (r < 0)
 		return err_set(err, r, "name a temporary blob");
 	ret->dir = store->blobs_tmp;
+	_cleanup_close_ int gate = sweep_hold_off(ret->dir);
+	if (gate < 0)
+		return err_set(err, gate, "make a temporary blob");
 	ret->fd = openat(ret->dir, ret->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (ret->fd < 0)
 		return err_set(err, errno, "make a temporary blob");
@@ -197,8 +201,10 @@ static int publish(const struct temp *object, const struct temp *record, int dir
 	int same = there < 0 ? 0 : same_bytes(object->fd, there);
 	if (same < 0)
 		return err_set(err, same, "compare with the blob %s", names->object);
-	if (same)
+	if (same) {
+		layer_touch(there); /* before the lock goes: gc looks at it again */
 		return 0;
+	}
 	if (there >= 0) {
 		log_warn("refused a blob whose id is taken by other content id=xxh128:%s", names->object);
 		return err_say(err, EEXIST, "other content has the id xxh128:%s already", names->object);
@@ -261,7 +267,12 @@ static int put(struct store *store, struct source *src, uint64_t max, enum store
 	_cleanup_close_ int dir = open_fan(store, &names, err);
 	if (dir < 0)
 		return dir;
+	/* So that gc takes object and record together, and not one that is being shared. */
+	r = store_lock(dir, LOCK_SH);
+	if (r < 0)
+		return err_set(err, r, "lock the blob directory %s", names.dir);
 	r = publish(&object, &record, dir, &names, err);
+	(void)flock(dir, LOCK_UN);
 	if (r < 0)
 		return r;
 	if (sync && (fsync(dir) < 0 || fsync(store->blobs) < 0))
@@ -286,13 +297,30 @@ int blob_put_data(struct store *store, const void *data, size_t len, enum store_
 	return put(store, &source, len, origin, ret_id, NULL, err);
 }
 
+/* As open_object(); but one that gc removes meanwhile, object first, is not damaged. */
+static int open_present(int dir, const struct blob_names *names, uint64_t *ret_bytes)
+{
+	int fd = open_object(dir, names, ret_bytes);
+	if (fd == -EUCLEAN && faccessat(dir, names->object, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+		return -ENOENT;
+	return fd;
+}
+
 int blob_open(struct store *store, const uint8_t id[16], uint64_t *ret_bytes, struct err *err)
+{
+	int fd = blob_open_unused(store, id, ret_bytes, err);
+	if (fd >= 0)
+		layer_touch(fd);
+	return fd;
+}
+
+int blob_open_unused(struct store *store, const uint8_t id[16], uint64_t *ret_bytes, struct err *err)
 {
 	struct blob_names names;
 	blob_name(id, &names);
 	_cleanup_close_ int dir = tree_open_dir(store->blobs, names.dir);
 	uint64_t bytes = 0;
-	int fd = dir < 0 ? dir : open_object(dir, &names, &bytes);
+	int fd = dir < 0 ? dir : open_present(dir, &names, &bytes);
 	if (fd == -ENOENT)
 		return err_say(err, ENOENT, "there is no blob xxh128:%s", names.object);
 	if (fd == -EUCLEAN)

@@ -30,6 +30,8 @@
 #define COMMIT_BUFFER (64u << 10)
 #define COMMIT_DIR JAIL_FDS
 #define COMMIT_PACK (JAIL_FDS + 1)
+#define COMMIT_TREE (JAIL_FDS + 2)
+#define COMMIT_DEPTH_MAX 200u /* each level costs an fd */
 
 struct commit {
 	const struct layer_commit *args;
@@ -38,7 +40,8 @@ struct commit {
 	struct pack pack;
 	uint64_t bytes, entries;
 	size_t path_len; /* of path, which begins with '/' */
-	char path[TREE_PATH_MAX + 1];
+	unsigned depth;
+	char path[TREE_PATH_MAX + 2];
 	char buf[COMMIT_BUFFER];
 };
 
@@ -60,13 +63,30 @@ static struct unpack_entry describe(const struct commit *c, enum unpack_type typ
 }
 
 /* A directory in the layer, and in the pack when the job's user has to make it (/work is there in every image). */
-static int commit_dir(struct commit *c, uint32_t mode, bool in_pack, struct err *err)
+static int commit_dir(struct commit *c, uint32_t mode, const struct attrs *attrs, bool in_pack, struct err *err)
 {
 	struct unpack_entry entry = describe(c, UNPACK_DIR, mode);
+	entry.attrs = attrs;
 	int r = unpack_entry(c->unpack, &entry, err);
 	if (r == 0 && in_pack && (r = pack_entry(&c->pack, PACK_DIR, c->path, mode & 0777, 0)) < 0)
 		return err_set(err, r, "write the pack");
 	return r;
+}
+
+static void attrs_cleanup(struct attrs *attrs)
+{
+	attrs_clear(attrs);
+}
+
+/* Attributes are no part of a pack. */
+static int commit_attrs(struct commit *c, int fd, struct attrs *ret, struct err *err)
+{
+	int r = attrs_read(fd, ret);
+	if (r < 0)
+		return err_set(err, r, "read the extended attributes of '%.300s'", c->path);
+	if (ret->count > 0)
+		pack_give_up(&c->pack);
+	return 0;
 }
 
 static int commit_content(struct commit *c, int fd, uint64_t size, struct err *err)
@@ -91,6 +111,7 @@ static int commit_content(struct commit *c, int fd, uint64_t size, struct err *e
 static int commit_file(struct commit *c, int dir, const char *name, struct err *err)
 {
 	_cleanup_close_ int fd = tree_open_beneath(dir, name, O_NOFOLLOW | O_RDONLY | O_NONBLOCK);
+	_cleanup_(attrs_cleanup) struct attrs attrs = {.count = 0};
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_set(err, fd < 0 ? fd : errno, "open '%.300s'", c->path);
@@ -103,7 +124,10 @@ static int commit_file(struct commit *c, int dir, const char *name, struct err *
 	c->bytes += size;
 	struct unpack_entry entry = describe(c, UNPACK_FILE, st.st_mode & 0777);
 	entry.size = st.st_size;
-	int r = unpack_entry(c->unpack, &entry, err);
+	entry.attrs = &attrs;
+	int r = commit_attrs(c, fd, &attrs, err);
+	if (r == 0)
+		r = unpack_entry(c->unpack, &entry, err);
 	if (r < 0)
 		return r;
 	r = pack_entry(&c->pack, PACK_FILE, c->path, st.st_mode & 0777, size);
@@ -112,7 +136,7 @@ static int commit_file(struct commit *c, int dir, const char *name, struct err *
 
 static int commit_link(struct commit *c, int dir, const char *name, struct err *err)
 {
-	char target[TREE_PATH_MAX + 1];
+	char target[TREE_LINK_MAX + 1];
 	ssize_t n = readlinkat(dir, name, target, sizeof(target));
 	if (n < 0 || (size_t)n == sizeof(target))
 		return err_set(err, n < 0 ? errno : ENAMETOOLONG, "read the link '%.300s'", c->path);
@@ -130,11 +154,21 @@ static int commit_subdir(struct commit *c, int dir, const char *name, mode_t mod
 	/* Unpacking a pack happens with the job's own rights: it could make nothing in such a directory. */
 	if ((mode & 0300) != 0300)
 		pack_give_up(&c->pack);
-	int r = commit_dir(c, mode & 01777, true, err);
+	if (c->depth >= COMMIT_DEPTH_MAX)
+		return err_say(err, ENAMETOOLONG, "'%.300s' is nested deeper than %u directories", c->path, COMMIT_DEPTH_MAX);
+	_cleanup_(attrs_cleanup) struct attrs attrs = {.count = 0};
+	_cleanup_close_ int fd = tree_open_beneath(dir, name, O_NOFOLLOW | O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return err_set(err, fd, "open '%.300s'", c->path);
+	int r = commit_attrs(c, fd, &attrs, err);
+	if (r == 0)
+		r = commit_dir(c, mode & 01777, &attrs, true, err);
 	if (r < 0)
 		return r;
-	_cleanup_close_ int fd = tree_open_beneath(dir, name, O_NOFOLLOW | O_RDONLY | O_DIRECTORY);
-	return fd < 0 ? err_set(err, fd, "open '%.300s'", c->path) : commit_children(c, fd, err);
+	c->depth++;
+	r = commit_children(c, fd, err);
+	c->depth--;
+	return r;
 }
 
 static int commit_entry(struct commit *c, int dir, const char *name, struct err *err)
@@ -153,7 +187,6 @@ static int commit_entry(struct commit *c, int dir, const char *name, struct err 
 	return unpack_skip(c->unpack, err);
 }
 
-/* The depth is bounded by unpack_entry(), which refuses a directory before it is entered. */
 static int commit_children(struct commit *c, int dir, struct err *err)
 {
 	_cleanup_(tree_names_clear) struct tree_names names = TREE_NAMES_INIT;
@@ -188,7 +221,7 @@ static int commit_prefix(struct commit *c, struct err *err)
 		c->path_len = (size_t)(p - prefix);
 		memcpy(c->path, prefix, c->path_len);
 		c->path[c->path_len] = '\0';
-		r = commit_dir(c, 0755, strcmp(c->path, "/work") != 0, err);
+		r = commit_dir(c, 0755, NULL, strcmp(c->path, "/work") != 0, err);
 		if (*p == '\0')
 			break;
 	}
@@ -222,7 +255,15 @@ static int run_commit(void *ctx, struct jail_report *report, struct err *err)
 		return r;
 	report->packed = r == 1;
 	report->skipped = unpack_skipped(c->unpack);
-	return layer_hash(&bounds, report, err);
+	struct hash *hash;
+	r = hash_new(&hash, err);
+	if (r < 0)
+		return r;
+	r = layer_describe(c->unpack, &bounds, COMMIT_TREE, hash, report, err);
+	if (r == 0)
+		r = hash_final(hash, report->id, report->sha256, err);
+	hash_free(hash);
+	return r;
 }
 
 /* ---- in the caller ---- */
@@ -276,6 +317,7 @@ int layer_commit(struct store *store, const struct layer_commit *args, struct la
 	commit->args = args;
 	commit->unpack = NULL;
 	commit->bytes = commit->entries = 0;
+	commit->depth = 0;
 	hash_prepare();
 	r = layer_temp_begin(store, &temp, err);
 	if (r < 0)
@@ -283,7 +325,7 @@ int layer_commit(struct store *store, const struct layer_commit *args, struct la
 	_cleanup_close_ int pack = make_pack(&temp, err);
 	if (pack < 0)
 		return pack;
-	const int fds[] = {args->dirfd, pack};
+	const int fds[] = {args->dirfd, pack, temp.tree};
 	const struct jail jail = {
 		.what = "commit",
 		.root = temp.diff,
@@ -302,8 +344,13 @@ int layer_commit(struct store *store, const struct layer_commit *args, struct la
 		r = finish_pack(&temp, pack, report.packed, err);
 	if (r < 0)
 		return r;
-	hash_salt(store->secret, report.sha256, report.id);
+	struct layer_made made = {.bytes = report.bytes, .entries = report.entries, .packed = report.packed};
+	memcpy(made.sha256, report.sha256, sizeof(made.sha256));
+	hash_salt(store->secret, made.sha256, made.id);
 	if (report.skipped > 0)
 		log_debug("commit: devices, FIFOs or sockets left out count=%" PRIu64, report.skipped);
-	return layer_publish(&temp, &report, false, ret, err);
+	r = layer_publish(&temp, &made, false, ret, err);
+	if (r == 0)
+		layer_info_release(ret); /* its name is on its way to whoever wants it */
+	return r;
 }

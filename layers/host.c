@@ -101,12 +101,12 @@ static int put_generated(struct stream *s, struct err *err)
 /* ---- what is copied ---- */
 
 /* Read a link. Return: 0, -EINVAL when it is none, or -errno. */
-static int read_link(int dir, const char *name, char ret[TREE_PATH_MAX + 1])
+static int read_link(int dir, const char *name, char ret[TREE_LINK_MAX + 1])
 {
-	ssize_t n = readlinkat(dir, name, ret, TREE_PATH_MAX + 1);
+	ssize_t n = readlinkat(dir, name, ret, TREE_LINK_MAX + 1);
 	if (n < 0)
 		return -errno;
-	if (n > (ssize_t)TREE_PATH_MAX)
+	if (n > (ssize_t)TREE_LINK_MAX)
 		return -ENAMETOOLONG;
 	ret[n] = '\0';
 	return 0;
@@ -115,7 +115,7 @@ static int read_link(int dir, const char *name, char ret[TREE_PATH_MAX + 1])
 static int copy_top_links(int root, struct stream *s, struct err *err)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(top_links); i++) {
-		char target[TREE_PATH_MAX + 1];
+		char target[TREE_LINK_MAX + 1];
 		int r = read_link(root, top_links[i], target);
 		if (r == -ENOENT)
 			continue;
@@ -173,7 +173,7 @@ static int copy_dir(int parent, const char *name, const char *path, unsigned dep
 	/* Its time would only say when something was installed. */
 	r = put_dir(s, path, 0755, 0, 0, err);
 	for (size_t i = 0; i < names.count && r == 0; i++) {
-		char sub[TREE_PATH_MAX + 1];
+		char sub[TREE_LINK_MAX + 1];
 		if (snprintf(sub, sizeof(sub), "%s/%s", path, names.names[i]) < (int)sizeof(sub))
 			r = copy_any(fd, names.names[i], sub, depth + 1, s, err);
 	}
@@ -191,7 +191,7 @@ static int copy_any(int dir, const char *name, const char *path, unsigned depth,
 		return copy_file(dir, name, path, s, err);
 	if (!S_ISLNK(st.st_mode))
 		return 0;
-	char target[TREE_PATH_MAX + 1];
+	char target[TREE_LINK_MAX + 1];
 	int r = read_link(dir, name, target);
 	return r < 0 ? err_set(err, r, "read the link /%s", path) : put_link(s, path, target, err);
 }
@@ -207,7 +207,7 @@ static int copy_alternatives(int etc, struct stream *s, struct err *err)
 	if (r < 0)
 		return err_set(err, r, "list /etc/alternatives");
 	for (size_t i = 0; i < names.count; i++) {
-		char target[TREE_PATH_MAX + 1], path[300];
+		char target[TREE_LINK_MAX + 1], path[300];
 		if (read_link(fd, names.names[i], target) < 0 || strstr(target, "/man/"))
 			continue;
 		(void)snprintf(path, sizeof(path), "etc/alternatives/%s", names.names[i]);
@@ -298,7 +298,7 @@ int image_host_prepare(struct store *store, struct err *err)
 	make_stamp(root, stamp);
 	if (unchanged(store, stamp))
 		return 0;
-	const struct import_source source = {.fd = -1, .walk = walk_host, .ctx = &root};
+	const struct import_source source = {.walk = walk_host, .ctx = &root};
 	int r = import_run(store, &source, &layer, err);
 	if (r < 0)
 		return err_wrap(err, "make the image " IMAGE_HOST);
@@ -311,5 +311,7 @@ int image_host_prepare(struct store *store, struct err *err)
 	char old_stamp[IMAGE_STAMP_MAX];
 	if (image_load_stamp(store, IMAGE_HOST, &before, old_stamp, NULL) == 0)
 		image.runtime = before.runtime;
-	return image_save(store, &image, stamp, err);
+	r = image_save(store, &image, stamp, err);
+	layer_info_release(&layer);
+	return r;
 }

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "layers/import.h"
+#include "layers/oci_import.h"
 #include "layers/store_internal.h"
 #include "layers/tree.h"
 
@@ -148,35 +148,6 @@ int image_rm(struct store *store, const char *name, struct err *err)
 
 /* ---- import ---- */
 
-static int walk_source(void *ctx, struct stream *stream, struct err *err)
-{
-	return import_dir_walk(*(const int *)ctx, stream, err);
-}
-
-static int import_source(struct store *store, const char *path, struct layer_info *ret, struct err *err)
-{
-	/* O_NONBLOCK: a FIFO must not hang us before it is refused. */
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct stat st;
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_set(err, errno, "open %s", path);
-	struct import_source source = {.fd = fd, .refuse_archives_of_images = true};
-	if (S_ISDIR(st.st_mode)) {
-		/* Said before gigabytes are copied. */
-		if (faccessat(fd, "oci-layout", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-			return err_say(err, EOPNOTSUPP,
-				"%s is an OCI image layout, which cannot be imported yet; give a directory or tar of the file "
-				"system",
-				path);
-		source.walk = walk_source;
-		source.ctx = &fd;
-	} else if (!S_ISREG(st.st_mode)) {
-		return err_say(err, EINVAL, "%s is neither a directory nor a tar file", path);
-	}
-	int r = import_run(store, &source, ret, err);
-	return r < 0 ? err_wrap(err, "import %s", path) : 0;
-}
-
 static char **default_env(void)
 {
 	char **env = calloc(2, sizeof(*env));
@@ -189,23 +160,81 @@ static char **default_env(void)
 	return env;
 }
 
-int image_import(struct store *store, const char *name, const char *source, struct image *ret, struct err *err)
+struct tree_progress {
+	const struct image_import *request;
+	struct image_progress now;
+};
+
+static void on_tree_progress(void *ctx, uint64_t done, uint64_t total)
+{
+	struct tree_progress *p = ctx;
+	p->now.done = done;
+	p->now.total = total;
+	p->request->progress(p->request->ctx, &p->now);
+}
+
+/* No image, but files: they are one layer. */
+static int import_tree(struct store *store, int fd, const struct image_import *request, struct image *image, struct oci_held *held, struct err *err)
+{
+	struct tree_progress progress = {.request = request, .now = {.state = IMAGE_LAYER_READING, .layer = 1, .layers = 1}};
+	const struct layer_source source = {.fd = fd, .progress = request->progress ? on_tree_progress : NULL, .ctx = &progress};
+	struct layer_info layer = {.bytes = 0};
+	if (request->ref)
+		return err_say(err, EINVAL, "it is no image, so that there is no '%.60s' in it", request->ref);
+	image->env = default_env();
+	if (!image->env)
+		return err_set(err, ENOMEM, "describe the image");
+	int r = layer_import(store, &source, &layer, err);
+	if (r < 0)
+		return r;
+	if (request->progress) {
+		progress.now.state = layer.existed ? IMAGE_LAYER_EXISTED : IMAGE_LAYER_STORED;
+		request->progress(request->ctx, &progress.now);
+	}
+	return oci_held_add(held, image, &layer, err);
+}
+
+static int import_bundle(struct store *store, int fd, const struct image_import *request, struct image *image, struct oci_held *held, struct err *err)
+{
+	_cleanup_(oci_helper_clear) struct oci_helper helper = {.store = NULL};
+	_cleanup_(oci_bundle_clear) struct oci_bundle bundle = OCI_BUNDLE_INIT;
+	int r = oci_helper_open(store, &helper, err);
+	if (r == 0)
+		r = oci_bundle_open(&helper, fd, request, &bundle, err);
+	if (r < 0)
+		return r;
+	return bundle.kind == OCI_KIND_TREE ? import_tree(store, fd, request, image, held, err)
+					    : oci_import(&bundle, request, image, held, err);
+}
+
+static int import_source(struct store *store, const struct image_import *request, struct image *image, struct oci_held *held, struct err *err)
+{
+	const char *path = request->source;
+	/* O_NONBLOCK: a FIFO must not hang us before it is refused. */
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_set(err, errno, "open %s", path);
+	if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
+		return err_say(err, EINVAL, "%s is neither a directory nor a tar file", path);
+	int r = import_bundle(store, fd, request, image, held, err);
+	return r < 0 ? err_wrap(err, "import %s", path) : 0;
+}
+
+int image_import_from(struct store *store, const char *name, const struct image_import *request, struct image *ret, struct err *err)
 {
 	char file[IMAGE_FILE_MAX];
-	struct layer_info layer;
+	_cleanup_(oci_held_clear) struct oci_held held = {.count = 0};
+	_cleanup_(image_clear) struct image image = {.nlayers = 0};
 	int r = image_file_name(name, file, err);
 	if (r < 0)
 		return r;
 	if (strcmp(name, IMAGE_HOST) == 0)
 		return err_say(err, EINVAL, "the image " IMAGE_HOST " is built in; choose another name");
-	r = import_source(store, source, &layer, err);
+	r = import_source(store, request, &image, &held, err);
 	if (r < 0)
 		return r;
-	_cleanup_(image_clear) struct image image = {.nlayers = 1, .env = default_env()};
-	if (!image.env)
-		return err_set(err, ENOMEM, "describe the image %s", name);
 	(void)snprintf(image.name, sizeof(image.name), "%s", name);
-	memcpy(image.layers[0], layer.id, sizeof(layer.id));
 	r = image_save(store, &image, NULL, err);
 	if (r < 0)
 		return r;
@@ -214,4 +243,20 @@ int image_import(struct store *store, const char *name, const char *source, stru
 		image = (struct image){.nlayers = 0};
 	}
 	return 0;
+}
+
+int image_import(struct store *store, const char *name, const char *source, struct image *ret, struct err *err)
+{
+	const struct image_import request = {.source = source};
+	return image_import_from(store, name, &request, ret, err);
+}
+
+bool image_is_foreign(const struct image *image)
+{
+	char own[64];
+	int len = snprintf(own, sizeof(own), "linux/%s", oci_machine());
+	if (!image->platform)
+		return false;
+	/* A variant may follow. */
+	return strncmp(image->platform, own, (size_t)len) != 0 || (image->platform[len] != '\0' && image->platform[len] != '/');
 }

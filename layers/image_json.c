@@ -48,10 +48,10 @@ int image_save(struct store *store, const struct image *image, const char *stamp
 	if (r < 0)
 		return r;
 	/* "o" takes over the reference, and makes json_pack() fail on a NULL. */
-	_cleanup_json_ json_t *root = json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:s?, s:s?, s:s?, s:o}", "name", image->name,
+	_cleanup_json_ json_t *root = json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:s?, s:s?, s:s?, s:s?, s:s?, s:o}", "name", image->name,
 		"host_usr", image->host_usr, "layers", layers_to_json(image), "env", image_strings_json(image->env),
 		"entrypoint", image_strings_json(image->entrypoint), "cmd", image_strings_json(image->cmd), "cwd", image->cwd,
-		"user", image->user, "stamp", stamp, "runtime", image_runtime_json(&image->runtime));
+		"user", image->user, "digest", image->digest, "platform", image->platform, "stamp", stamp, "runtime", image_runtime_json(&image->runtime));
 	_cleanup_free_ char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 	if (!text)
 		return err_say(err, EINVAL, "the image %s cannot be written as JSON", image->name);
@@ -112,10 +112,11 @@ static int image_from_json(json_t *root, const char *name, struct image *image, 
 {
 	const char *said;
 	int host_usr;
-	json_t *layers, *env, *entrypoint, *cmd, *cwd, *user, *mark, *runtime = NULL; /* older descriptions say nothing of a runtime */
-	if (json_unpack(root, "{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s?o !}", "name", &said, "host_usr", &host_usr,
+	json_t *layers, *env, *entrypoint, *cmd, *cwd, *user, *mark;
+	json_t *runtime = NULL, *digest = NULL, *platform = NULL; /* older descriptions say nothing of these */
+	if (json_unpack(root, "{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s?o, s?o, s?o !}", "name", &said, "host_usr", &host_usr,
 		    "layers", &layers, "env", &env, "entrypoint", &entrypoint, "cmd", &cmd, "cwd", &cwd, "user", &user,
-		    "stamp", &mark, "runtime", &runtime) < 0 ||
+		    "stamp", &mark, "runtime", &runtime, "digest", &digest, "platform", &platform) < 0 ||
 		strcmp(said, name) != 0)
 		return -EINVAL;
 	/* Only the built-in image shows the machine's /usr. */
@@ -138,6 +139,10 @@ static int image_from_json(json_t *root, const char *name, struct image *image, 
 		r = string_from_json(cwd, &image->cwd);
 	if (r == 0)
 		r = string_from_json(user, &image->user);
+	if (r == 0 && digest)
+		r = string_from_json(digest, &image->digest);
+	if (r == 0 && platform)
+		r = string_from_json(platform, &image->platform);
 	if (r == 0)
 		r = image_runtime_from_json(runtime, &image->runtime, NULL);
 	return r;
@@ -175,6 +180,8 @@ void image_clear(struct image *image)
 	image_strings_free(image->cmd);
 	free(image->cwd);
 	free(image->user);
+	free(image->digest);
+	free(image->platform);
 	image_runtime_clear(&image->runtime);
 	*image = (struct image){.nlayers = 0};
 }

@@ -22,6 +22,7 @@
 
 struct walk {
 	struct stream *stream;
+	int root;
 	struct inotab inodes; /* values: index + 1 in links */
 	char **links;	      /* the first name of each inode that has several */
 	size_t nlinks, cap_links;
@@ -69,17 +70,49 @@ static int first_name(struct walk *w, const struct stat *st, const char **ret)
 	return w->links[w->nlinks++] ? 1 : -ENOMEM;
 }
 
-static int walk_content(struct walk *w, int fd, uint64_t size, struct err *err)
+static void attrs_cleanup(struct attrs *attrs)
 {
-	for (uint64_t done = 0; done < size;) {
-		ssize_t n = read(fd, w->buf, (size_t)MIN(size - done, (uint64_t)WALK_BUFFER));
+	attrs_clear(attrs);
+}
+
+static int read_attrs(const struct walk *w, int fd, struct attrs *ret, struct err *err)
+{
+	int r = attrs_read(fd, ret);
+	if (r == -E2BIG)
+		return err_say(err, E2BIG, "'%.300s' has more than %u extended attributes or %u bytes of them", w->path, ATTRS_MAX,
+			ATTRS_BYTES_MAX);
+	return r < 0 ? fault(w, r, err) : 0;
+}
+
+/* The next stretch of data from `at` on. Return: its end, with fd there and *ret_start; or size when only a hole is left. */
+static uint64_t next_data(int fd, uint64_t at, uint64_t size, uint64_t *ret_start)
+{
+	off_t data = lseek(fd, (off_t)at, SEEK_DATA);
+	*ret_start = at;
+	if (data < 0) {
+		if (errno == ENXIO)
+			*ret_start = size;
+		else
+			(void)lseek(fd, (off_t)at, SEEK_SET); /* a filesystem that cannot tell: all is data */
+		return size;
+	}
+	off_t hole = lseek(fd, data, SEEK_HOLE);
+	*ret_start = MIN((uint64_t)data, size);
+	(void)lseek(fd, data, SEEK_SET);
+	return hole < 0 ? size : MIN((uint64_t)hole, size);
+}
+
+static int walk_stretch(struct walk *w, int fd, uint64_t at, uint64_t end, struct err *err)
+{
+	for (uint64_t done = at; done < end;) {
+		ssize_t n = read(fd, w->buf, (size_t)MIN(end - done, (uint64_t)WALK_BUFFER));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return fault(w, errno, err);
 		if (n == 0)
 			return err_say(err, EIO, "'%.300s' became shorter while it was read", w->path);
-		int r = stream_data(w->stream, w->buf, (size_t)n, err);
+		int r = stream_data_at(w->stream, w->buf, (size_t)n, done, err);
 		if (r < 0)
 			return r;
 		done += (uint64_t)n;
@@ -87,10 +120,24 @@ static int walk_content(struct walk *w, int fd, uint64_t size, struct err *err)
 	return 0;
 }
 
+/* @sparse: fewer blocks than bytes; asking where they are costs two calls. */
+static int walk_content(struct walk *w, int fd, uint64_t size, bool sparse, struct err *err)
+{
+	int r = 0;
+	for (uint64_t at = 0; at < size && r == 0;) {
+		uint64_t start = 0, end = sparse ? next_data(fd, at, size, &start) : size;
+		if (start < end)
+			r = walk_stretch(w, fd, start, end, err);
+		at = end;
+	}
+	return r < 0 ? r : stream_file_end(w->stream, err);
+}
+
 static int walk_file(struct walk *w, int dir, const char *name, struct err *err)
 {
 	/* O_NONBLOCK: should it have become a FIFO since the stat. */
 	_cleanup_close_ int fd = tree_open_beneath(dir, name, O_NOFOLLOW | O_RDONLY | O_NONBLOCK);
+	_cleanup_(attrs_cleanup) struct attrs attrs = {.count = 0};
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return fault(w, fd < 0 ? fd : errno, err);
@@ -109,13 +156,16 @@ static int walk_file(struct walk *w, int dir, const char *name, struct err *err)
 			return stream_entry(w->stream, &entry, err);
 		}
 	}
-	int r = stream_entry(w->stream, &entry, err);
-	return r < 0 ? r : walk_content(w, fd, (uint64_t)st.st_size, err);
+	int r = read_attrs(w, fd, &attrs, err);
+	entry.attrs = &attrs;
+	if (r == 0)
+		r = stream_entry(w->stream, &entry, err);
+	return r < 0 ? r : walk_content(w, fd, (uint64_t)st.st_size, st.st_blocks * 512 < st.st_size, err);
 }
 
 static int walk_link(struct walk *w, int dir, const char *name, const struct stat *st, struct err *err)
 {
-	char target[TREE_PATH_MAX + 1];
+	char target[TREE_LINK_MAX + 1];
 	ssize_t n = readlinkat(dir, name, target, sizeof(target));
 	if (n < 0 || (size_t)n == sizeof(target))
 		return fault(w, n < 0 ? errno : ENAMETOOLONG, err);
@@ -127,56 +177,80 @@ static int walk_link(struct walk *w, int dir, const char *name, const struct sta
 
 static int walk_dir(struct walk *w, int dir, unsigned depth, struct err *err);
 
-static int walk_subdir(struct walk *w, int dir, const char *name, const struct stat *st, unsigned depth, struct err *err)
+static int walk_dir(struct walk *w, int fd, unsigned depth, struct err *err);
+
+static int walk_subdir(struct walk *w, struct tree_place *dir, const char *name, const struct stat *st, unsigned depth,
+	struct err *err)
 {
 	struct unpack_entry entry = describe(w, UNPACK_DIR, st);
-	int r = stream_entry(w->stream, &entry, err);
-	if (r < 0)
-		return r;
-	_cleanup_close_ int fd = tree_open_beneath(dir, name, O_NOFOLLOW | O_RDONLY | O_DIRECTORY);
+	int fd = tree_open_beneath(dir->fd, name, O_NOFOLLOW | O_RDONLY | O_DIRECTORY);
 	if (fd == -EXDEV) {
 		log_debug("import: '%s' is a mount point, its content is left out", w->path);
-		return 0;
+		return stream_entry(w->stream, &entry, err);
 	}
-	return fd < 0 ? fault(w, fd, err) : walk_dir(w, fd, depth + 1, err);
+	if (fd < 0)
+		return fault(w, fd, err);
+	_cleanup_(attrs_cleanup) struct attrs attrs = {.count = 0};
+	int r = read_attrs(w, fd, &attrs, err);
+	entry.attrs = &attrs;
+	if (r == 0)
+		r = stream_entry(w->stream, &entry, err);
+	if (r < 0) {
+		(void)close(fd);
+		return r;
+	}
+	tree_put_aside(dir, depth);
+	return walk_dir(w, fd, depth + 1, err);
 }
 
-static int walk_entry(struct walk *w, int dir, const char *name, unsigned depth, struct err *err)
+static int walk_entry(struct walk *w, struct tree_place *dir, const char *name, unsigned depth, struct err *err)
 {
 	struct stat st;
-	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	if (fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return fault(w, errno, err);
 	if (S_ISDIR(st.st_mode))
 		return walk_subdir(w, dir, name, &st, depth, err);
 	if (S_ISREG(st.st_mode))
-		return walk_file(w, dir, name, err);
+		return walk_file(w, dir->fd, name, err);
 	if (S_ISLNK(st.st_mode))
-		return walk_link(w, dir, name, &st, err);
+		return walk_link(w, dir->fd, name, &st, err);
 	return stream_skip(w->stream, err);
 }
 
-static int walk_dir(struct walk *w, int dir, unsigned depth, struct err *err)
+/* One name in the directory whose path has `base` bytes. */
+static int walk_name(struct walk *w, struct tree_place *dir, size_t base, const char *name, unsigned depth, struct err *err)
 {
-	_cleanup_(tree_names_clear) struct tree_names names = TREE_NAMES_INIT;
-	if (depth > TREE_DEPTH_MAX)
-		return err_say(err, ENAMETOOLONG, "'%.300s' is nested deeper than %u directories", w->path, TREE_DEPTH_MAX);
-	int r = tree_list(dir, IMPORT_MAX_ENTRIES, &names);
-	if (r < 0)
-		return fault(w, r, err);
-	size_t base = w->path_len;
-	for (size_t i = 0; i < names.count && r == 0; i++) {
-		size_t len = strlen(names.names[i]);
-		if (base + 1 + len > TREE_PATH_MAX)
-			return fault(w, ENAMETOOLONG, err);
-		w->path_len = base;
-		if (base > 0)
-			w->path[w->path_len++] = '/';
-		memcpy(w->path + w->path_len, names.names[i], len + 1);
-		w->path_len += len;
-		r = walk_entry(w, dir, names.names[i], depth, err);
-	}
+	size_t len = strlen(name);
 	w->path_len = base;
 	w->path[base] = '\0';
+	int r = tree_return(dir, w->root, w->path);
+	if (r < 0)
+		return fault(w, r, err);
+	if (base + 1 + len > TREE_PATH_MAX)
+		return fault(w, ENAMETOOLONG, err);
+	if (base > 0)
+		w->path[w->path_len++] = '/';
+	memcpy(w->path + w->path_len, name, len + 1);
+	w->path_len += len;
+	return walk_entry(w, dir, name, depth, err);
+}
+
+/* @fd: taken over. */
+static int walk_dir(struct walk *w, int fd, unsigned depth, struct err *err)
+{
+	struct tree_place place = {.fd = fd};
+	_cleanup_(tree_names_clear) struct tree_names names = TREE_NAMES_INIT;
+	int r = 0;
+	if (depth > TREE_DEPTH_MAX)
+		r = err_say(err, ENAMETOOLONG, "'%.300s' is nested deeper than %u directories", w->path, TREE_DEPTH_MAX);
+	else if ((r = tree_list(fd, IMPORT_MAX_ENTRIES, &names)) < 0)
+		r = fault(w, r, err);
+	size_t base = w->path_len;
+	for (size_t i = 0; i < names.count && r == 0; i++)
+		r = walk_name(w, &place, base, names.names[i], depth, err);
+	w->path_len = base;
+	w->path[base] = '\0';
+	cleanup_close(&place.fd);
 	return r;
 }
 
@@ -193,24 +267,19 @@ int import_dir_walk(int dirfd, struct stream *stream, struct err *err)
 		return err_set(err, errno, "stat the directory");
 	if (!S_ISDIR(st.st_mode))
 		return err_say(err, ENOTDIR, "the source of the import is no directory");
+	_cleanup_(attrs_cleanup) struct attrs attrs = {.count = 0};
 	struct unpack_entry root = describe(w, UNPACK_DIR, &st);
-	int r = stream_entry(stream, &root, err);
+	w->root = dirfd;
+	int r = read_attrs(w, dirfd, &attrs, err);
+	root.attrs = &attrs;
 	if (r == 0)
-		r = walk_dir(w, dirfd, 0, err);
+		r = stream_entry(stream, &root, err);
+	int top = r < 0 ? r : tree_open_dir(dirfd, ".");
+	if (r == 0)
+		r = top < 0 ? err_set(err, top, "open the directory") : walk_dir(w, top, 0, err);
 	for (size_t i = 0; i < w->nlinks; i++)
 		free(w->links[i]);
 	free(w->links);
 	inotab_clear(&w->inodes);
 	return r;
-}
-
-static int walk_dirfd(void *ctx, struct stream *stream, struct err *err)
-{
-	return import_dir_walk(*(const int *)ctx, stream, err);
-}
-
-int layer_import_dir(struct store *store, int dirfd, struct layer_info *ret, struct err *err)
-{
-	const struct import_source source = {.fd = -1, .walk = walk_dirfd, .ctx = &dirfd};
-	return import_run(store, &source, ret, err);
 }

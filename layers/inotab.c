@@ -47,6 +47,11 @@ int inotab_put(struct inotab *tab, dev_t dev, ino_t ino, uint64_t value, uint64_
 	return 1;
 }
 
+uint64_t inotab_get(const struct inotab *tab, dev_t dev, ino_t ino)
+{
+	return tab->cap == 0 ? 0 : tab->slots[probe(tab->slots, tab->cap, dev, ino)].value;
+}
+
 void inotab_clear(struct inotab *tab)
 {
 	free(tab->slots);

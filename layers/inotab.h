@@ -22,4 +22,6 @@ struct inotab {
  * Return: 0 with *ret_value when it was there, 1 when it was added, or -ENOMEM.
  */
 int inotab_put(struct inotab *tab, dev_t dev, ino_t ino, uint64_t value, uint64_t *ret_value);
+/* inotab_get - the inode's value, or 0 when it is not there. */
+uint64_t inotab_get(const struct inotab *tab, dev_t dev, ino_t ino);
 void inotab_clear(struct inotab *tab);

@@ -10,6 +10,8 @@
  *        ◀── struct jail_report ────────── _exit
  *   waitpid
  *
+ * jail_start() ends with "go", jail_wait() begins at the report: between the two several helpers may run at once.
+ *
  * A failure in the helper arrives as a report; a helper that dies without one is named with its signal.
  */
 #include "layers/jail.h"
@@ -41,6 +43,7 @@
 #define FD_PARKING 64 /* fds are moved out of the way of their final numbers first */
 #define HELPER_MEMORY_MAX (2ull << 30)
 #define HELPER_CPU_MAX_S 3600
+#define HELPER_FDS_MAX 1024 /* a walk keeps up to 2 * TREE_KEPT_FDS of them */
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define HAVE_SANITIZER 1
@@ -102,15 +105,20 @@ static int limits(const struct jail *jail)
 		r = limit(RLIMIT_FSIZE, jail->max_file_bytes);
 	if (r == 0)
 		r = limit(RLIMIT_CPU, HELPER_CPU_MAX_S);
+	struct rlimit fds = {0, 0};
+	if (r == 0 && getrlimit(RLIMIT_NOFILE, &fds) == 0 && fds.rlim_cur < HELPER_FDS_MAX) {
+		fds.rlim_cur = MIN(fds.rlim_max, (rlim_t)HELPER_FDS_MAX);
+		r = setrlimit(RLIMIT_NOFILE, &fds) < 0 ? -errno : 0;
+	}
 	if (r == 0 && !HAVE_SANITIZER) /* whose shadow memory is terabytes of address space */
 		r = limit(RLIMIT_AS, HELPER_MEMORY_MAX);
 	return r;
 }
 
-/* Keep what acts on files of mapped owners only; drop the rest, for good. */
-static int keep_file_capabilities(void)
+/* Keep what acts on files of mapped owners only, if that; drop the rest, for good. */
+static int keep_file_capabilities(bool pure)
 {
-	const unsigned keep = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH | 1u << CAP_FOWNER;
+	const unsigned keep = pure ? 0 : 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH | 1u << CAP_FOWNER;
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
 	struct __user_cap_data_struct data[2] = {{.effective = keep, .permitted = keep}, {0}};
 	int r = sys_drop_bounding_set();
@@ -166,10 +174,10 @@ static int confine(const struct jail *jail, int sync, int *report, pid_t parent,
 		return err_set(err, r, "limit the %s helper", jail->what);
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_set(err, errno, "confine the %s helper", jail->what);
-	r = keep_file_capabilities();
+	r = keep_file_capabilities(jail->pure);
 	if (r < 0)
 		return err_set(err, r, "drop capabilities");
-	r = jail_filter();
+	r = jail_filter(jail->pure);
 	return r < 0 ? err_set(err, r, "install the helper's seccomp filter") : 0;
 }
 
@@ -244,41 +252,42 @@ static int judge(const struct jail *jail, ssize_t got, struct jail_report *repor
 	return 0;
 }
 
-static int serve(const struct jail *jail, pid_t pid, int sync, int report_fd, struct jail_report *ret, struct err *err)
+void jail_kill(const struct jail_process *process)
 {
-	struct jail_report report = {.magic = 0};
-	struct err fed = ERR_INIT;
-	int status = 0;
-	int setup = map_and_go(jail, pid, sync, err);
-	if (setup < 0)
-		(void)kill(pid, SIGKILL);
-	int r = jail->feed ? jail->feed(jail->ctx, &fed) : 0;
-	/* EPIPE: the helper has stopped reading, and says itself why. */
-	if (r < 0 && r != -EPIPE)
-		(void)kill(pid, SIGKILL);
-	ssize_t got = fd_read_all(report_fd, &report, sizeof(report));
-	while (waitpid(pid, &status, 0) < 0) {
+	if (process->pid > 0)
+		(void)kill(process->pid, SIGKILL);
+}
+
+/* Its report, whatever it is worth, and its end. */
+static ssize_t reap(struct jail_process *process, struct jail_report *ret, int *ret_status)
+{
+	ssize_t got = fd_read_all(process->report, ret, sizeof(*ret));
+	*ret_status = 0;
+	while (waitpid(process->pid, ret_status, 0) < 0) {
 		if (errno != EINTR) {
-			status = 0; /* reaped by somebody else's SIGCHLD handler: the report decides */
+			*ret_status = 0; /* reaped by somebody else's SIGCHLD handler: the report decides */
 			break;
 		}
 	}
-	if (setup < 0)
-		return setup;
-	if (r < 0 && r != -EPIPE) {
-		if (err)
-			*err = fed;
-		return r;
-	}
-	int verdict = judge(jail, got, &report, status, err);
-	if (verdict == 0 && r < 0)
-		return err_say(err, EPROTO, "the %s helper stopped before the end", jail->what);
-	if (verdict == 0)
-		*ret = report;
-	return verdict;
+	cleanup_close(&process->report);
+	process->pid = 0;
+	return got;
 }
 
-int jail_run(const struct jail *jail, struct jail_report *ret, struct err *err)
+int jail_wait(struct jail_process *process, struct jail_report *ret, struct err *err)
+{
+	struct jail_report report = {.magic = 0};
+	int status;
+	if (process->pid == 0)
+		return err_say(err, EPIPE, "there is no helper");
+	ssize_t got = reap(process, &report, &status);
+	int r = judge(process->jail, got, &report, status, err);
+	if (r == 0)
+		*ret = report;
+	return r;
+}
+
+int jail_start(const struct jail *jail, struct jail_process *ret, struct err *err)
 {
 	int sync[2], pipe_fds[2];
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sync) < 0)
@@ -288,15 +297,41 @@ int jail_run(const struct jail *jail, struct jail_report *ret, struct err *err)
 		return err_set(err, errno, "make a pipe");
 	_cleanup_close_ int report = pipe_fds[0], report_write = pipe_fds[1];
 	pid_t parent = getpid(), pid = fork();
-	if (pid < 0) {
-		int r = err_set(err, errno, "fork the %s helper", jail->what);
-		if (jail->feed) /* its fds are closed by it, on every way out */
-			(void)jail->feed(jail->ctx, NULL);
-		return r;
-	}
+	if (pid < 0)
+		return err_set(err, errno, "fork the %s helper", jail->what);
 	if (pid == 0)
 		helper(jail, theirs, report_write, parent);
 	cleanup_close(&theirs);
 	cleanup_close(&report_write);
-	return serve(jail, pid, ours, report, ret, err);
+	*ret = (struct jail_process){.jail = jail, .pid = pid, .report = TAKE_FD(report)};
+	int r = map_and_go(jail, pid, ours, err);
+	if (r < 0) {
+		struct jail_report unused;
+		int status;
+		jail_kill(ret);
+		(void)reap(ret, &unused, &status);
+	}
+	return r;
+}
+
+int jail_run(const struct jail *jail, struct jail_report *ret, struct err *err)
+{
+	struct jail_process process = JAIL_PROCESS_INIT;
+	struct err fed = ERR_INIT;
+	int started = jail_start(jail, &process, err);
+	int r = jail->feed ? jail->feed(jail->ctx, &fed) : 0; /* its fds are closed by it, on every way out */
+	if (started < 0)
+		return started;
+	/* EPIPE: the helper has stopped reading, and says itself why. */
+	if (r < 0 && r != -EPIPE)
+		jail_kill(&process);
+	int verdict = jail_wait(&process, ret, err);
+	if (r < 0 && r != -EPIPE) {
+		if (err)
+			*err = fed;
+		return r;
+	}
+	if (verdict == 0 && r < 0)
+		return err_say(err, EPROTO, "the %s helper stopped before the end", jail->what);
+	return verdict;
 }

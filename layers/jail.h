@@ -38,6 +38,7 @@ struct jail {
 	size_t nfds;
 	uid_t second_base;	 /* host uid of a second range of 65536, shown inside from 65536 on; or 0 */
 	bool isolate;		 /* own network and IPC namespaces too: for parsers of strangers' bytes */
+	bool pure;		 /* bytes in, bytes out: no capability, and every call that names a file fails */
 	uint64_t max_file_bytes; /* RLIMIT_FSIZE */
 	void *wipe;		 /* memory that the helper must not know, cleared in it; or NULL */
 	size_t wipe_len;
@@ -50,6 +51,26 @@ struct jail {
 	void *ctx;
 };
 
+/* A helper that runs. */
+struct jail_process {
+	const struct jail *jail;
+	pid_t pid;  /* 0: none */
+	int report; /* the reading end */
+};
+
+#define JAIL_PROCESS_INIT ((struct jail_process){.report = -1})
+
+/*
+ * jail_start - fork the helper and let it run; jail->feed is not used. As root.
+ * @jail: must stay until jail_wait(). The caller then closes its own copies of what the helper reads or writes.
+ * Return: 0, or -errno: then there is no helper.
+ */
+int jail_start(const struct jail *jail, struct jail_process *ret, struct err *err);
+/* jail_kill - end it at once; it still must be waited for. Does nothing to one that is not there. */
+void jail_kill(const struct jail_process *process);
+/* jail_wait - as the end of jail_run(). Return: 0 with *ret, or -errno: -EPIPE when another process broke off first. */
+int jail_wait(struct jail_process *process, struct jail_report *ret, struct err *err);
+
 /*
  * jail_run - fork the helper, feed it, wait for it. As root.
  * @ret: its report, checked for form; code is 0. What it claims about the tree is only as good as the code it ran.
@@ -57,5 +78,5 @@ struct jail {
  */
 int jail_run(const struct jail *jail, struct jail_report *ret, struct err *err);
 
-/* jail_filter - install the seccomp filter on this thread. Return: 0 or -errno. */
-int jail_filter(void);
+/* jail_filter - install the seccomp filter on this thread. @pure: calls that name files get ENOENT. Return: 0 or -errno. */
+int jail_filter(bool pure);

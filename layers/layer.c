@@ -13,6 +13,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,16 +24,23 @@
 #include "base/log.h"
 #include "layers/canonical.h"
 #include "layers/import.h"
+#include "layers/share.h"
 #include "layers/store_internal.h"
+#include "layers/tree_file.h"
+#include "layers/use.h"
 
 #define DESCRIPTION "layer.json"
 #define DESCRIPTION_MAX 4096
+#define DESCRIPTION_VERSION 2 /* 1: no `tree`, another serialisation */
 
 int layer_temp_begin(struct store *store, struct layer_temp *ret, struct err *err)
 {
 	int r = tree_random_name(ret->name);
 	if (r < 0)
 		return err_set(err, r, "name a temporary layer");
+	_cleanup_close_ int gate = sweep_hold_off(store->layers_tmp);
+	if (gate < 0)
+		return err_set(err, gate, "make a temporary layer");
 	if (mkdirat(store->layers_tmp, ret->name, 0700) < 0)
 		return err_set(err, errno, "make a temporary layer");
 	ret->store = store;
@@ -46,6 +54,9 @@ int layer_temp_begin(struct store *store, struct layer_temp *ret, struct err *er
 	ret->diff = tree_open_dir(ret->fd, "diff");
 	if (ret->diff < 0)
 		return err_set(err, ret->diff, "open a temporary layer");
+	ret->tree = openat(ret->fd, "tree", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (ret->tree < 0)
+		return err_set(err, errno, "make the description of a temporary layer");
 	if (fchown(ret->diff, STORE_UID_BASE, STORE_UID_BASE) < 0 || fchmod(ret->diff, 0755) < 0)
 		return err_set(err, errno, "give a temporary layer its owner (are we root?)");
 	return 0;
@@ -56,6 +67,7 @@ void layer_temp_clear(struct layer_temp *temp)
 	struct err err = ERR_INIT;
 	int saved = errno;
 	cleanup_close(&temp->diff);
+	cleanup_close(&temp->tree);
 	if (temp->store && tree_remove(temp->store->layers_tmp, temp->name, &err) < 0)
 		log_debug("a temporary layer stays until the next sweep: %s, ignoring", err_msg(&err));
 	cleanup_close(&temp->fd);
@@ -76,25 +88,68 @@ int layer_bounds_get(struct store *store, struct layer_bounds *ret, struct err *
 	return 0;
 }
 
-static void hash_cleanup(struct hash **hash)
+int layer_describe(struct unpack *u, const struct layer_bounds *bounds, int fd, struct hash *hash, struct jail_report *report,
+	struct err *err)
 {
-	hash_free(*hash);
-}
-
-int layer_hash(const struct layer_bounds *bounds, struct jail_report *report, struct err *err)
-{
-	_cleanup_(hash_cleanup) struct hash *hash = NULL;
+	const struct canonical_tree tree = {.root = JAIL_ROOT,
+		.max_bytes = bounds->bytes,
+		.max_entries = bounds->entries,
+		.digests = unpack_digests(u),
+		.opaque = unpack_opaque(u),
+		.whiteouts = true};
 	struct canonical sum = {0};
-	int r = hash_new(&hash, err);
-	if (r == 0)
-		r = canonical_hash(JAIL_ROOT, bounds->bytes, bounds->entries, hash, &sum, err);
-	if (r == 0)
-		r = hash_final(hash, report->id, report->sha256, err);
+	int r = canonical_write(&tree, fd, hash, &sum, err);
 	if (r < 0)
 		return r;
 	report->bytes = sum.bytes;
 	report->entries = sum.entries;
 	return 0;
+}
+
+/* ---- the tree's description ---- */
+
+static int set_opaque(int diff, const struct tree_file_entry *e, struct err *err)
+{
+	_cleanup_close_ int fd = tree_open_beneath(diff, e->path, O_RDONLY | O_DIRECTORY);
+	int r = fd < 0 ? fd : fsetxattr(fd, "trusted.overlay.opaque", "y", 1, 0) < 0 ? -errno
+										     : 0;
+	return r < 0 ? err_set(err, r, "mark '%.200s' as opaque", e->path) : 0;
+}
+
+static int read_entries(struct tree_file *t, int diff, struct layer_made *made, struct err *err)
+{
+	struct tree_file_entry e;
+	int r;
+	while ((r = tree_file_next(t, &e, err)) == 1) {
+		made->entries++;
+		if (e.type != TREE_FILE_OPAQUE)
+			continue;
+		made->opaque |= e.path_len == 0;
+		r = set_opaque(diff, &e, err);
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+int layer_read_tree(struct layer_temp *temp, struct layer_made *made, struct err *err)
+{
+	struct tree_file *t = NULL;
+	struct hash *hash = NULL;
+	if (lseek(temp->tree, 0, SEEK_SET) < 0)
+		return err_set(err, errno, "read the description of a temporary layer");
+	made->entries = 0;
+	made->opaque = false;
+	int r = hash_new(&hash, err);
+	if (r == 0)
+		r = tree_file_open(temp->tree, hash, &t, err);
+	if (r == 0)
+		r = read_entries(t, temp->diff, made, err);
+	if (r == 0)
+		r = hash_final(hash, made->id, made->sha256, err);
+	tree_file_free(t);
+	hash_free(hash);
+	return r;
 }
 
 /* ---- the description ---- */
@@ -105,15 +160,16 @@ struct description {
 	uint64_t pack_bytes;
 };
 
-static int write_description(int dir, const struct jail_report *report, uint64_t pack_bytes, bool sync, struct err *err)
+static int write_description(int dir, const struct layer_made *report, uint64_t pack_bytes, bool sync, struct err *err)
 {
 	char id[ID128_TEXT_MAX], sha[65], text[DESCRIPTION_MAX];
 	format_id128(report->id, id);
 	format_hex(report->sha256, 32, sha);
 	int len = snprintf(text, sizeof(text),
-		"{\"id\": \"%s\", \"sha256\": \"%s\", \"bytes\": %" PRIu64 ", \"entries\": %" PRIu64
-		", \"pack_bytes\": %" PRIu64 ", \"created\": %lld}\n",
-		id, sha, report->bytes, report->entries, pack_bytes, (long long)time(NULL));
+		"{\"version\": %d, \"id\": \"%s\", \"sha256\": \"%s\", \"bytes\": %" PRIu64 ", \"entries\": %" PRIu64
+		", \"pack_bytes\": %" PRIu64 ", \"opaque\": %s, \"created\": %lld}\n",
+		DESCRIPTION_VERSION, id, sha, report->bytes, report->entries, pack_bytes, report->opaque ? "true" : "false",
+		(long long)time(NULL));
 	_cleanup_close_ int fd = openat(dir, DESCRIPTION, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_set(err, errno, "make " DESCRIPTION);
@@ -123,14 +179,17 @@ static int write_description(int dir, const struct jail_report *report, uint64_t
 	return 0;
 }
 
+/* Return: 0, -ESTALE for another version, or -EUCLEAN. */
 static int parse_description(const char *text, size_t len, struct description *ret)
 {
 	json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
 	const char *id, *sha;
-	json_int_t bytes, entries, pack_bytes, created;
-	int r = json_unpack(root, "{s:s, s:s, s:I, s:I, s:I, s:I !}", "id", &id, "sha256", &sha, "bytes", &bytes, "entries",
-		&entries, "pack_bytes", &pack_bytes, "created", &created);
-	if (r < 0 || bytes < 0 || entries < 0 || pack_bytes < 0 || strspn(sha, "0123456789abcdef") != 64 ||
+	json_int_t version, bytes, entries, pack_bytes, created;
+	int opaque, r = json_unpack(root, "{s:I, s:s, s:s, s:I, s:I, s:I, s:b, s:I !}", "version", &version, "id", &id, "sha256", &sha, "bytes", &bytes, "entries", &entries, "pack_bytes", &pack_bytes, "opaque", &opaque, "created", &created);
+	if (json_is_object(root) && json_object_get(root, "id") &&
+		json_integer_value(json_object_get(root, "version")) != DESCRIPTION_VERSION) {
+		r = -ESTALE;
+	} else if (r < 0 || bytes < 0 || entries < 0 || pack_bytes < 0 || strspn(sha, "0123456789abcdef") != 64 ||
 		strlen(sha) != 64 || parse_id128(id, ret->info.id, NULL) < 0) {
 		r = -EUCLEAN;
 	} else {
@@ -138,13 +197,14 @@ static int parse_description(const char *text, size_t len, struct description *r
 		ret->info.bytes = (uint64_t)bytes;
 		ret->info.entries = (uint64_t)entries;
 		ret->info.has_pack = pack_bytes > 0;
+		ret->info.opaque = opaque;
 		ret->pack_bytes = (uint64_t)pack_bytes;
 	}
 	json_decref(root);
 	return r;
 }
 
-/* Return: 0, -ENOENT, -EUCLEAN when it is not readable as one, or -errno. */
+/* Return: 0, -ENOENT, -ESTALE for another version, -EUCLEAN when it is not readable as one, or -errno. */
 static int read_description(struct store *store, const uint8_t id[16], struct description *ret, struct err *err)
 {
 	char path[33 + sizeof("/" DESCRIPTION)], hex[33];
@@ -157,9 +217,19 @@ static int read_description(struct store *store, const uint8_t id[16], struct de
 		return err_say(err, ENOENT, "there is no layer xxh128:%s", hex);
 	if (r < 0)
 		return err_wrap(err, "the layer xxh128:%s", hex);
-	if (parse_description(text, len, ret) < 0 || memcmp(ret->info.id, id, 16) != 0)
+	r = parse_description(text, len, ret);
+	if (r == -ESTALE)
+		return err_say(err, ESTALE, "the layer xxh128:%s was made by another version of petri; import it again", hex);
+	if (r < 0 || memcmp(ret->info.id, id, 16) != 0)
 		return err_say(err, EUCLEAN, "the layer xxh128:%s is damaged: its " DESCRIPTION " cannot be read", hex);
 	return 0;
+}
+
+void layer_info_release(struct layer_info *info)
+{
+	if (info->held > 0)
+		(void)close(info->held);
+	info->held = 0;
 }
 
 int layer_load(struct store *store, const uint8_t id[16], struct layer_info *ret, struct err *err)
@@ -203,37 +273,68 @@ int layer_open_pack(struct store *store, const uint8_t id[16], struct err *err)
 
 /* ---- publication ---- */
 
-/* The id is taken. Return: 0 to share it, 1 when it was damaged and is out of the way, or -errno. */
-static int meet_existing(struct layer_temp *temp, const struct jail_report *report, const char *hex,
-	struct layer_info *ret, struct err *err)
+int layer_take(struct store *store, const uint8_t id[16], struct layer_info *ret, struct err *err)
 {
 	struct description there = {.pack_bytes = 0};
-	char sha[65], aside[TREE_RANDOM_NAME_MAX];
-	format_hex(report->sha256, 32, sha);
-	int r = read_description(temp->store, report->id, &there, err);
-	if (r == 0 && strcmp(there.sha256, sha) == 0) {
-		*ret = there.info;
+	_cleanup_close_ int held = layer_hold(store, id, err);
+	int r = held < 0 ? held : read_description(store, id, &there, err);
+	if (r < 0)
+		return r;
+	layer_touch(held);
+	*ret = there.info;
+	ret->existed = true;
+	ret->held = TAKE_FD(held);
+	return 0;
+}
+
+/* What a power cut left of an unsynced commit, or an earlier version: the sweep removes it. */
+static int move_away(struct store *store, const char *hex, struct err *err)
+{
+	char aside[TREE_RANDOM_NAME_MAX];
+	log_debug("replacing the damaged layer xxh128:%s", hex);
+	int r = tree_random_name(aside);
+	if (r == 0 && renameat(store->layers, hex, store->layers_tmp, aside) < 0 && errno != ENOENT)
+		r = -errno;
+	return r < 0 ? err_set(err, r, "move the damaged layer xxh128:%s away", hex) : 0;
+}
+
+int layer_find(struct store *store, const struct layer_made *made, struct layer_info *ret, struct err *err)
+{
+	struct description there = {.pack_bytes = 0};
+	char sha[65], hex[33];
+	format_hex(made->id, 16, hex);
+	format_hex(made->sha256, 32, sha);
+	if (faccessat(store->layers, hex, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
 		return 0;
+	_cleanup_close_ int held = layer_hold(store, made->id, err);
+	if (held < 0 && held != -ENOENT)
+		return held;
+	int r = read_description(store, made->id, &there, err);
+	if (r == -EUCLEAN || r == -ESTALE) {
+		r = move_away(store, hex, err);
+		return r < 0 ? r : 0;
 	}
-	if (r == 0) {
+	/* gc took it just now. What lies there by now may be another process's, who holds it: not to be moved. */
+	if (r == -ENOENT || (r == 0 && held < 0))
+		return 0;
+	if (r < 0)
+		return r;
+	if (strcmp(there.sha256, sha) != 0) {
 		log_warn("refused a layer whose id is taken by another one id=xxh128:%s", hex);
 		return err_say(err, EEXIST, "a layer with other content has the id xxh128:%s already", hex);
 	}
-	if (r != -EUCLEAN)
-		return r;
-	/* What a power cut left of an unsynced commit: the sweep removes it. */
-	log_debug("replacing the damaged layer xxh128:%s", hex);
-	r = tree_random_name(aside);
-	if (r == 0 && renameat(temp->store->layers, hex, temp->store->layers_tmp, aside) < 0)
-		r = -errno;
-	return r < 0 ? err_set(err, r, "move the damaged layer xxh128:%s away", hex) : 1;
+	layer_touch(held);
+	*ret = there.info;
+	ret->existed = true;
+	ret->held = TAKE_FD(held);
+	return 1;
 }
 
-static int pack_size(const struct layer_temp *temp, const struct jail_report *report, uint64_t *ret, struct err *err)
+static int pack_size(const struct layer_temp *temp, const struct layer_made *made, uint64_t *ret, struct err *err)
 {
 	struct stat st;
 	*ret = 0;
-	if (!report->packed)
+	if (!made->packed)
 		return 0;
 	if (fstatat(temp->fd, "pack", &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_set(err, errno, "stat the pack");
@@ -241,40 +342,54 @@ static int pack_size(const struct layer_temp *temp, const struct jail_report *re
 	return 0;
 }
 
-int layer_publish(struct layer_temp *temp, const struct jail_report *report, bool sync, struct layer_info *ret,
+/* Everything but the name. */
+static int complete(struct layer_temp *temp, const struct layer_made *made, bool sync, uint64_t *ret_pack, struct err *err)
+{
+	int r = pack_size(temp, made, ret_pack, err);
+	if (r == 0)
+		r = write_description(temp->fd, made, *ret_pack, sync, err);
+	if (r < 0)
+		return r;
+	if (fchmod(temp->tree, 0444) < 0 || fchmod(temp->fd, 0755) < 0 || (sync && syncfs(temp->fd) < 0))
+		return err_set(err, errno, "sync the new layer");
+	return 0;
+}
+
+int layer_publish(struct layer_temp *temp, const struct layer_made *made, bool sync, struct layer_info *ret,
 	struct err *err)
 {
 	struct store *store = temp->store;
 	char hex[33];
 	uint64_t pack_bytes;
-	format_hex(report->id, 16, hex);
+	format_hex(made->id, 16, hex);
 	/* One that is there already is shared before ours costs a sync. */
-	if (faccessat(store->layers, hex, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
-		int there = meet_existing(temp, report, hex, ret, err);
-		if (there <= 0)
-			return there;
-	}
-	int r = pack_size(temp, report, &pack_bytes, err);
-	if (r == 0)
-		r = write_description(temp->fd, report, pack_bytes, sync, err);
+	int r = layer_find(store, made, ret, err);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	_cleanup_close_ int held = layer_hold_new(temp->fd, err);
+	r = held < 0 ? held : complete(temp, made, sync, &pack_bytes, err);
 	if (r < 0)
 		return r;
-	if (fchmod(temp->fd, 0755) < 0 || (sync && syncfs(store->layers) < 0))
-		return err_set(err, errno, "sync the layer xxh128:%s", hex);
+	if (sync) /* only what is durable may become an object */
+		share_all(store, temp);
 	for (int round = 0;; round++) {
 		/* Never replaces: a layer's directory is not empty. */
 		if (renameat(store->layers_tmp, temp->name, store->layers, hex) == 0)
 			break;
-		if ((errno != EEXIST && errno != ENOTEMPTY) || round > 1)
+		if ((errno != EEXIST && errno != ENOTEMPTY) || round > 3)
 			return err_set(err, errno, "put the layer xxh128:%s in its place", hex);
-		r = meet_existing(temp, report, hex, ret, err);
-		if (r <= 0)
-			return r;
+		r = layer_find(store, made, ret, err);
+		if (r != 0)
+			return r < 0 ? r : 0;
 	}
 	temp->store = NULL; /* published: not ours to remove */
 	if (sync && fsync(store->layers) < 0)
 		return err_set(err, errno, "sync the directory of layers");
-	*ret = (struct layer_info){.bytes = report->bytes, .entries = report->entries, .has_pack = pack_bytes > 0};
-	memcpy(ret->id, report->id, sizeof(ret->id));
+	*ret = (struct layer_info){.bytes = made->bytes,
+		.entries = made->entries,
+		.has_pack = pack_bytes > 0,
+		.opaque = made->opaque,
+		.held = TAKE_FD(held)};
+	memcpy(ret->id, made->id, sizeof(ret->id));
 	return 0;
 }

@@ -5,7 +5,6 @@
  */
 #include "layers/stamp.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -173,94 +172,5 @@ int scratch_fill(int dirfd, const struct stamp_slot *slot, struct err *err)
 	_cleanup_close_ int tmp = openat(dirfd, "u/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (tmp < 0 || fsetxattr(tmp, "trusted.overlay.opaque", "y", 1, 0) < 0)
 		return err_set(err, errno, "mark /tmp opaque");
-	return 0;
-}
-
-/*
- * A job can nest directories deeper than any stack of fds or any path: so each sub-directory that is found is renamed
- * to the top, and the top is emptied until nothing is left. One directory is open at a time beside the top.
- */
-static int empty_once(int top, const char *name, unsigned *counter)
-{
-	int fd = openat(top, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return -errno;
-	DIR *dir = fdopendir(fd);
-	if (!dir) {
-		(void)close(fd);
-		return -ENOMEM;
-	}
-	int r = 0;
-	for (struct dirent *e; r == 0 && (e = readdir(dir));) {
-		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-			continue;
-		if (unlinkat(dirfd(dir), e->d_name, 0) == 0)
-			continue;
-		if (errno != EISDIR && errno != EPERM) {
-			r = -errno;
-			break;
-		}
-		if (unlinkat(dirfd(dir), e->d_name, AT_REMOVEDIR) == 0)
-			continue;
-		char up[32];
-		(void)snprintf(up, sizeof(up), "t%u", (*counter)++);
-		if (renameat(dirfd(dir), e->d_name, top, up) < 0)
-			r = -errno;
-	}
-	(void)closedir(dir);
-	return r;
-}
-
-/* Empty everything in top, what an interrupted removal left there included. */
-static int empty_top(int top, unsigned *counter)
-{
-	for (;;) {
-		int fd = openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		_cleanup_closedir_ DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-		if (!dir)
-			return -errno;
-		bool any = false;
-		for (struct dirent *e; (e = readdir(dir));) {
-			if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-				continue;
-			any = true;
-			int r = empty_once(top, e->d_name, counter);
-			if (r == 0 && unlinkat(top, e->d_name, AT_REMOVEDIR) < 0)
-				r = -errno;
-			if (r < 0 && r != -ENOENT)
-				return r;
-		}
-		if (!any)
-			return 0;
-	}
-}
-
-static bool is_absent(int dirfd, const char *name)
-{
-	return faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
-}
-
-int scratch_remove_tree(int dirfd, const char *name, bool keep, struct err *err)
-{
-	char trash[64], away[32];
-	(void)snprintf(trash, sizeof(trash), "trash-%.50s", name);
-	/* The common case where scratch is a tmpfs: making and removing a directory on a disk is a tenth of a slot's start. */
-	if (is_absent(dirfd, name) && is_absent(dirfd, trash))
-		return 0;
-	if (mkdirat(dirfd, trash, 0700) < 0 && errno != EEXIST)
-		return err_set(err, errno, "make %s", trash);
-	_cleanup_close_ int top = openat(dirfd, trash, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (top < 0)
-		return err_set(err, errno, "open %s", trash);
-	/* Names that no earlier, interrupted removal has used. */
-	unsigned counter = (unsigned)now_us();
-	(void)snprintf(away, sizeof(away), "t%u", counter++);
-	if (renameat(dirfd, name, top, away) < 0 && errno != ENOENT)
-		return err_set(err, errno, "move %s away", name);
-	int r = empty_top(top, &counter);
-	if (r < 0)
-		return err_set(err, r, "empty %s", name);
-	if (!keep && unlinkat(dirfd, trash, AT_REMOVEDIR) < 0)
-		return err_set(err, errno, "remove %s", trash);
 	return 0;
 }

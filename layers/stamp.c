@@ -100,7 +100,7 @@ static bool can_idmap(const char *path, uid_t inside)
 	return userns >= 0 && tree >= 0 && sys_mount_setattr(tree, "", AT_EMPTY_PATH, &attr) == 0;
 }
 
-int stamp_env_enter(struct stamp_env *env, int state_fd, uid_t store_base, bool force_tmpfs, struct err *err)
+int stamp_env_enter(struct stamp_env *env, int state_fd, uid_t store_base, bool force_tmpfs, const char *projects, struct err *err)
 {
 	/* Cloned before the namespace is left: afterwards these mounts would be another namespace's (EINVAL). */
 	_cleanup_close_ int state = clone_tree(state_fd, "", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, err);
@@ -137,7 +137,9 @@ int stamp_env_enter(struct stamp_env *env, int state_fd, uid_t store_base, bool 
 	if (env->state < 0 || env->slots < 0)
 		return err_set(err, errno, "open the state directory's slots");
 	env->scratch = !force_tmpfs && scratch_quota_usable(env->slots) ? SCRATCH_QUOTA : SCRATCH_TMPFS;
-	return 0;
+	if (env->scratch == SCRATCH_QUOTA)
+		return stamp_projects_choose(env->slots, projects, &env->projects, err);
+	return projects && *projects ? stamp_projects_parse(projects, &env->projects, err) : 0; /* a slip is told everywhere */
 }
 
 static int make_node(const char *base, const char *name, unsigned major_no, unsigned minor_no, uid_t owner)
@@ -192,9 +194,12 @@ int stamp_slot_init(struct stamp_env *env, struct stamp_slot *slot, unsigned num
 	struct err *err)
 {
 	*slot = (struct stamp_slot){.number = number, .generation = (unsigned)now_us(), .uid_base = uid_base, .job_uid = job_uid, .userns_store = -1, .userns_host = -1, .root = -1, .usr = -1, .scratch = -1, .places = -1};
+	const struct stamp_projects *p = &env->projects;
 	char name[32];
+	if (env->scratch == SCRATCH_QUOTA && (p->last - p->first + 1) / STAMP_PROJECTS <= number)
+		return err_say(err, ERANGE, "the project ids %u-%u are too few for slot %u: a slot takes %u", p->first, p->last, number, STAMP_PROJECTS);
 	(void)snprintf(name, sizeof(name), "%u", number);
-	int r = scratch_remove_tree(env->slots, name, true, err);
+	int r = scratch_remove_tree(env->slots, name, env->scratch == SCRATCH_QUOTA, err);
 	if (r < 0)
 		return r;
 	(void)snprintf(name, sizeof(name), "/b/%u", number);
@@ -232,9 +237,9 @@ static int attach_layers(struct stamp_env *env, struct stamp_slot *slot, const s
  * XFS frees deleted files in the background, so what the last generation held may be charged for a while yet: each generation
  * has another of the slot's project ids.
  */
-static uint32_t project_of(const struct stamp_slot *slot)
+static uint32_t project_of(const struct stamp_env *env, const struct stamp_slot *slot)
 {
-	return STAMP_PROJECT_BASE + slot->number * STAMP_PROJECTS + slot->generation % STAMP_PROJECTS;
+	return env->projects.first + slot->number * STAMP_PROJECTS + slot->generation % STAMP_PROJECTS;
 }
 
 static int attach_scratch(struct stamp_env *env, struct stamp_slot *slot, const struct stamp_plan *plan, char upper[64],
@@ -249,7 +254,7 @@ static int attach_scratch(struct stamp_env *env, struct stamp_slot *slot, const 
 			return r;
 	} else {
 		slot->generation++;
-		slot->scratch = scratch_make_quota(env->slots, slot->number, slot->generation, project_of(slot), plan->disk_bytes,
+		slot->scratch = scratch_make_quota(env->slots, slot->number, slot->generation, project_of(env, slot), plan->disk_bytes,
 			plan->disk_inodes, err);
 		if (slot->scratch < 0)
 			return slot->scratch;
@@ -303,7 +308,7 @@ static int make_in_workshop(struct stamp_env *env, struct stamp_slot *slot, cons
 		return slot->root;
 	*ret_step = 0;
 	if (env->scratch == SCRATCH_QUOTA) {
-		r = scratch_settle(slot->scratch, project_of(slot), plan->disk_bytes, plan->disk_inodes, err);
+		r = scratch_settle(slot->scratch, project_of(env, slot), plan->disk_bytes, plan->disk_inodes, err);
 		if (r < 0)
 			return r;
 	}
@@ -339,7 +344,7 @@ int stamp_resize(struct stamp_env *env, struct stamp_slot *slot, uint64_t bytes,
 	if (slot->scratch < 0)
 		return err_set(err, ENOENT, "resize a slot that is not stamped");
 	return env->scratch == SCRATCH_TMPFS ? scratch_resize_tmpfs(slot->scratch, bytes, inodes, err)
-					     : scratch_settle(slot->scratch, project_of(slot), bytes, inodes, err);
+					     : scratch_settle(slot->scratch, project_of(env, slot), bytes, inodes, err);
 }
 
 bool stamp_needs_helper(const struct stamp_env *env, const struct stamp_slot *slot)
@@ -373,7 +378,7 @@ int stamp_delete(struct stamp_env *env, struct stamp_slot *slot, struct err *err
 		return 0;
 	char name[32];
 	(void)snprintf(name, sizeof(name), "%u", slot->number);
-	return scratch_remove_tree(env->slots, name, true, err);
+	return scratch_remove_tree(env->slots, name, env->scratch == SCRATCH_QUOTA, err);
 }
 
 unsigned stamp_leftovers(struct stamp_env *env, unsigned *ret, unsigned cap)

@@ -22,12 +22,18 @@
 #include "base/err.h"
 
 #define STAMP_LAYERS_MAX 64
-#define STAMP_PROJECT_BASE 0x50450000u /* first project id of slot 0 */
 #define STAMP_PROJECTS 16u	       /* ids of a slot, taken in turn */
+#define STAMP_PROJECT_BASE 1346699264u /* 0x50450000; unless the operator chose others: first id of slot 0 */
+#define STAMP_PROJECT_LAST 1346764799u /* 65536 in all, for 4096 slots */
 
 enum scratch_kind {
 	SCRATCH_TMPFS, /* size and inode limited; counts as the job's memory too */
 	SCRATCH_QUOTA, /* project quota on the state directory's filesystem (XFS, ext4) */
+};
+
+/* Slot n has the ids first + n * STAMP_PROJECTS onwards. */
+struct stamp_projects {
+	uint32_t first, last;
 };
 
 struct stamp_plan {
@@ -57,14 +63,15 @@ struct stamp_env {
 	int slots;			    /* /state/slots */
 	int empty;			    /* /wt/e */
 	uid_t store_base;
+	struct stamp_projects projects; /* with SCRATCH_QUOTA */
 };
 
 /*
  * stamp_env_enter - make the mount namespace and pivot into it. Once, before anything else; the process must be
  * single-threaded. @state_fd: the state directory, opened in the old namespace; not consumed.
- * @force_tmpfs: do not use quotas even where they exist.
+ * @force_tmpfs: do not use quotas even where they exist. @projects: as for stamp_projects_choose().
  */
-int stamp_env_enter(struct stamp_env *env, int state_fd, uid_t store_base, bool force_tmpfs, struct err *err);
+int stamp_env_enter(struct stamp_env *env, int state_fd, uid_t store_base, bool force_tmpfs, const char *projects, struct err *err);
 
 /* stamp_slot_init - the slot's base directory; removes what a crashed owner of this number left in the scratch. */
 int stamp_slot_init(struct stamp_env *env, struct stamp_slot *slot, unsigned number, uid_t uid_base, uid_t job_uid,
@@ -113,14 +120,27 @@ int scratch_make_quota(int slots, unsigned number, unsigned generation, uint32_t
 	struct err *err); /* directory fd */
 /* scratch_fill - in a fresh scratch: u/ and w/, the root's upper and work directories, and j/, in it work/ and tmp/ of the job's own. */
 int scratch_fill(int dirfd, const struct stamp_slot *slot, struct err *err);
-/*
- * scratch_remove_tree - remove name beneath dirfd, whatever its depth, without following links; and what an interrupted
- * removal of the same name left. @keep: leave the (empty) directory that it works in for the next time, when the filesystem
- * may be too full to make one.
- */
-int scratch_remove_tree(int dirfd, const char *name, bool keep, struct err *err);
 /* scratch_settle - quota: the job may use all that it asked for, beside what petri's own directories take by now. */
 int scratch_settle(int dirfd, uint32_t project, uint64_t bytes, uint64_t inodes, struct err *err);
+
+/* ---- projects.c ---- */
+/*
+ * stamp_projects_choose - the project ids of a store's slots: those on record in slots/projects, or, at the first use, @wanted
+ * ("FIRST-LAST"; NULL or "": the default), which is then put on record. Return: 0, -EEXIST when others than @wanted are on record,
+ * -EINVAL for no such range, -errno.
+ */
+int stamp_projects_choose(int slots, const char *wanted, struct stamp_projects *ret, struct err *err);
+int stamp_projects_parse(const char *text, struct stamp_projects *ret, struct err *err);
+
+/* ---- scratch_remove.c ---- */
+/*
+ * scratch_remove_tree - remove name beneath dirfd, and what an interrupted removal of the same name left. Whatever a job can leave goes:
+ * any depth, any number, any names, any modes, files that are immutable or append-only. No link is followed and no mount is entered;
+ * memory and fds are bounded (some 2 MiB, 40 fds). Only one removal of a name at a time.
+ * @keep: leave the (empty) directory that it works in for the next time, when the filesystem may be too full to make one.
+ * Return: 0, also when there was nothing; or -errno, with what is in the way named in err: a mount point, most likely.
+ */
+int scratch_remove_tree(int dirfd, const char *name, bool keep, struct err *err);
 
 /* ---- overlay.c ---- */
 int overlay_make(const char *lowers, const char *upper, const char *work, bool read_only, struct err *err);

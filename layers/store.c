@@ -16,12 +16,10 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
-#include "base/log.h"
 #include "layers/hash.h"
 #include "layers/store_internal.h"
 #include "layers/tree.h"
@@ -31,7 +29,7 @@
 
 static bool may_be_there(const char *name)
 {
-	static const char *const known[] = {".", "..", "blobs", "layers", "images", "slots", "lost+found"};
+	static const char *const known[] = {".", "..", "blobs", "layers", "objects", "images", "slots", "pins", "lost+found"};
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
 		if (strcmp(name, known[i]) == 0)
 			return true;
@@ -101,9 +99,11 @@ static int make_secret(int state, struct err *err)
 	int r = tree_random_name(temp + strlen(SECRET_TEMP));
 	if (r < 0)
 		return err_set(err, r, "get random bytes");
-	_cleanup_close_ int fd = openat(state, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400);
-	if (fd < 0)
-		return err_set(err, errno, "make the store's secret");
+	_cleanup_close_ int gate = sweep_hold_off(state);
+	_cleanup_close_ int fd = gate < 0 ? gate : openat(state, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400);
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return err_set(err, gate < 0 ? gate : errno, "make the store's secret");
+	cleanup_close(&gate);
 	r = fd_write_all(fd, secret, sizeof(secret));
 	explicit_bzero(secret, sizeof(secret));
 	if (r == 0 && (fchown(fd, STORE_WORKER_UID, STORE_WORKER_UID) < 0 || fchmod(fd, 0400) < 0 || fsync(fd) < 0 || (linkat(state, temp, state, SECRET, 0) < 0 && errno != EEXIST)))
@@ -149,6 +149,8 @@ static int open_dirs(struct store *store, struct err *err)
 		{offsetof(struct store, blobs), offsetof(struct store, blobs_tmp), "tmp", 0700, STORE_WORKER_UID},
 		{offsetof(struct store, fd), offsetof(struct store, layers), "layers", 0711, 0},
 		{offsetof(struct store, layers), offsetof(struct store, layers_tmp), "tmp", 0700, 0},
+		{offsetof(struct store, layers), offsetof(struct store, by_source), "by-source", 0700, 0},
+		{offsetof(struct store, fd), offsetof(struct store, objects), "objects", 0700, 0},
 		{offsetof(struct store, fd), offsetof(struct store, images), "images", 0755, 0},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
@@ -167,7 +169,7 @@ int store_open(const char *path, struct store **ret, struct err *err)
 	struct store *store = calloc(1, sizeof(*store));
 	if (!store)
 		return err_set(err, ENOMEM, "open the store");
-	store->fd = store->blobs = store->blobs_tmp = store->layers = store->layers_tmp = store->images = -1;
+	store->fd = store->blobs = store->blobs_tmp = store->layers = store->layers_tmp = store->by_source = store->objects = store->images = -1;
 	int r = -ENOMEM;
 	store->path = strdup(path);
 	if (!store->path || !*path)
@@ -192,7 +194,7 @@ void store_free(struct store *store)
 {
 	if (!store)
 		return;
-	int *fds[] = {&store->images, &store->layers_tmp, &store->layers, &store->blobs_tmp, &store->blobs, &store->fd};
+	int *fds[] = {&store->images, &store->objects, &store->by_source, &store->layers_tmp, &store->layers, &store->blobs_tmp, &store->blobs, &store->fd};
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		cleanup_close(fds[i]);
 	explicit_bzero(store->secret, sizeof(store->secret));
@@ -218,32 +220,4 @@ const char *store_path(const struct store *store)
 void store_warm(void)
 {
 	hash_prepare();
-}
-
-#define SWEEP_MIN_AGE_S 60 /* a younger one may not be locked yet */
-
-static void sweep_dir(int dirfd, bool locked_by_owner)
-{
-	_cleanup_(tree_names_clear) struct tree_names names = TREE_NAMES_INIT;
-	if (tree_list(dirfd, 1000000, &names) < 0)
-		return;
-	for (size_t i = 0; i < names.count; i++) {
-		struct stat st;
-		if (fstatat(dirfd, names.names[i], &st, AT_SYMLINK_NOFOLLOW) < 0)
-			continue;
-		if (st.st_ctim.tv_sec + SWEEP_MIN_AGE_S > time(NULL))
-			continue;
-		_cleanup_close_ int fd = openat(dirfd, names.names[i], O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-		if (fd < 0 || (locked_by_owner && flock(fd, LOCK_EX | LOCK_NB) < 0))
-			continue;
-		struct err err = ERR_INIT;
-		if (tree_remove(dirfd, names.names[i], &err) < 0)
-			log_debug("sweep: %s, ignoring", err_msg(&err));
-	}
-}
-
-void store_sweep(struct store *store)
-{
-	sweep_dir(store->layers_tmp, true);
-	sweep_dir(store->blobs_tmp, true);
 }

@@ -2,7 +2,10 @@
  * The content-addressed store: blobs, layers and images beneath one state directory (mode 0700).
  *
  *   blobs/ab/abcdef…      content-addressed files, owned by the worker's uid (STORE_WORKER_UID)
- *   layers/<hex>/         diff/ (unpacked tree, on-disk ids shifted by STORE_UID_BASE), layer.json, pack (small ones)
+ *   layers/<hex>/         diff/ (unpacked tree, on-disk ids shifted by STORE_UID_BASE), tree (its canonical description),
+ *                         layer.json, pack (small ones), used (its time is the last use, its lock says "in use")
+ *   layers/by-source/     what became of imported archives, by their SHA-256
+ *   objects/ab/abcdef…    files that several layers have, hard-linked
  *   images/<name>.json    ordered layer ids, env, cwd, entrypoint, cmd
  *   slots/<n>/            the pool's; the store only creates `slots`
  *
@@ -40,8 +43,9 @@ int store_fd(const struct store *store);	/* the state directory; borrowed */
 int store_layers_fd(const struct store *store); /* borrowed */
 const char *store_path(const struct store *store);
 
-/* store_sweep - remove the temporary trees and files that a crash left behind. Those in use are locked and stay. As root. */
-void store_sweep(struct store *store);
+/* store_sweep - remove the temporary trees and files that a crash left behind. Those in use are locked and stay. As root.
+ * Return: how many. */
+uint64_t store_sweep(struct store *store);
 /* store_warm - pay the one-time set-up of the hashes (1.5 ms) now instead of at the first commit or blob. */
 void store_warm(void);
 
@@ -70,26 +74,45 @@ int blob_sha256(struct store *store, const uint8_t id[16], char ret_hex[65], str
 /* ---- layers ---- */
 struct layer_info {
 	uint8_t id[16];
-	uint64_t bytes; /* of regular files */
+	uint64_t bytes; /* of regular files, each inode once */
 	uint64_t entries;
 	bool has_pack; /* only regular files and directories under one directory of the job's (commit), small enough
 			* to be delivered as files: layers/<hex>/pack exists (base/pack.h) */
+	bool opaque;   /* the root hides all that lies beneath (OCI): an image needs no layers below this one */
+	bool existed;  /* from an import or commit: it was in the store already */
+	int held;      /* from an import: an fd, always > 2, whose lock keeps gc away; 0: none. See layer_info_release() */
 };
+
+/* layer_info_release - let go of the lock. Once an image names the layer, that keeps it. Does nothing to a zeroed one. */
+void layer_info_release(struct layer_info *info);
 
 #define LAYER_PACK_MAX_BYTES (16u << 20)
 #define LAYER_PACK_MAX_ENTRIES 256u
 
+/* What an import reads. */
+struct layer_source {
+	int fd;		       /* a directory, or a file that holds the archive from `offset` on; borrowed */
+	uint64_t offset, size; /* of the archive in the file, in bytes; size 0: to the end of the file */
+	bool oci;	       /* names beginning with .wh. are whiteouts; archives only */
+	const char *sha256;    /* 64 hex digits that the raw bytes must have, or NULL */
+	const char *diff_id;   /* 64 hex digits of the uncompressed tar (OCI rootfs.diff_ids), or NULL */
+	/* Called now and then in the caller while it reads; total is 0 where it is not known. Or NULL. */
+	void (*progress)(void *ctx, uint64_t done, uint64_t total);
+	void *ctx;
+};
+
 /*
- * layer_import_dir - import the tree beneath dirfd, owned by host ids as found.
- * layer_import_tar - import a tar (plain, gzip, zstd, xz; libarchive) read from fd.
- * Regular files, directories, links, modes, owners (0..65535) and times in seconds are kept. Dropped: setuid and setgid,
- * every extended attribute, devices, FIFOs and sockets, the content of other mounts. Refused, naming the entry: absolute
- * paths, "..", paths through a link, hard links to anything but a file of the same tree, owners out of range, and more
- * than 64 GiB (or what is free), 2 million entries or 256 levels. A tar must be plain, gzip, zstd or xz; give a
- * read-only fd. A tree that is stored already is shared; -EEXIST when another one has the same id.
- * Both run the parser in a child: own user namespace mapped onto the store's range, empty network namespace,
- * seccomp, closed fds. Nothing is stored unless all of it was good. Call as root.
+ * layer_import - make a layer of a directory (owned by host ids as found) or of a tar (plain, gzip, zstd, xz).
+ * docs/store.md says what a layer keeps and what it drops, and the bounds. Refused, naming the entry: absolute paths,
+ * "..", paths through a link, hard links to anything but a file of the same tree, owners out of 0..65535.
+ * A tree that is stored already is shared; -EEXIST when another one has the same id; -EBADMSG when a digest differs.
+ * Parsing and writing happen in two children without rights: own user namespaces mapped onto the store's range,
+ * empty network namespaces, seccomp, closed fds. Nothing is stored unless all of it was good. Call as root.
+ * The layer in *ret is held: gc leaves it alone until layer_info_release() or the end of the process.
  */
+int layer_import(struct store *store, const struct layer_source *source, struct layer_info *ret, struct err *err);
+
+/* layer_import_dir, layer_import_tar - layer_import() of all of it, without digests and progress. */
 int layer_import_dir(struct store *store, int dirfd, struct layer_info *ret, struct err *err);
 int layer_import_tar(struct store *store, int fd, struct layer_info *ret, struct err *err);
 
@@ -139,8 +162,10 @@ struct image {
 	char **env;			      /* NULL-terminated, or NULL */
 	char **entrypoint;		      /* NULL-terminated, or NULL */
 	char **cmd;
-	char *cwd;  /* or NULL */
-	char *user; /* shown only */
+	char *cwd;	/* or NULL */
+	char *user;	/* shown only */
+	char *digest;	/* "sha256:…" of the OCI manifest, or of docker-save's configuration, that it was imported from; or NULL */
+	char *platform; /* "linux/amd64" as the image's configuration says; or NULL */
 	struct image_runtime runtime;
 };
 
@@ -156,11 +181,48 @@ struct image_identity {
 };
 int image_identify(struct store *store, const char *name, struct image_identity *ret, struct err *err);
 void image_clear(struct image *image);
-/* image_import - SOURCE is a directory or a tar; replaces the name atomically. As root. "host" is refused. */
+
+enum image_layer_state {
+	IMAGE_ARCHIVE_UNPACKING, /* before the layers: a compressed archive of an image is decompressed; layer is 0 */
+	IMAGE_LAYER_READING,
+	IMAGE_LAYER_STORED,
+	IMAGE_LAYER_EXISTED, /* it was in the store already */
+};
+struct image_progress {
+	unsigned layer, layers; /* the first is 1 */
+	enum image_layer_state state;
+	uint64_t done, total; /* bytes of the source; total 0: not known */
+	char digest[72];      /* of the layer as it comes, or "" */
+};
+struct image_import {
+	const char *source;						    /* a directory or a file */
+	const char *ref;						    /* which image of a source with several: a tag, or a name with it; or NULL */
+	void (*progress)(void *ctx, const struct image_progress *progress); /* or NULL */
+	void *ctx;
+};
+/*
+ * image_import_from - import an OCI image layout or a docker-save (both as a directory or as a tar), or a directory or a tar as a single
+ * layer; tars plain or compressed by gzip, zstd or xz. Replaces the name atomically. As root. "host" is refused.
+ * An image's configuration gives env, cwd, entrypoint, cmd and user. Every blob is compared with its digest (-EBADMSG) and no link is
+ * followed in the source. -ENOENT, -EINVAL, -EOPNOTSUPP, -E2BIG name what is missing, wrong, not supported (foreign and encrypted
+ * layers, schema 1, sha512) or too many. Layers that were stored before an error stay, for gc.
+ */
+int image_import_from(struct store *store, const char *name, const struct image_import *request, struct image *ret, struct err *err);
+/* image_is_foreign - its configuration says that it is for another kind of machine than this one. */
+bool image_is_foreign(const struct image *image);
+/* image_import - image_import_from() of a source with one image. */
 int image_import(struct store *store, const char *name, const char *source, struct image *ret, struct err *err);
 /* image_list - NULL-terminated sorted names in one allocation per name; free with image_list_free(). */
 int image_list(struct store *store, char ***ret, struct err *err);
 void image_list_free(char **names);
+/* image_sizes - of n images: bytes of all layers, and of those that no other of the n has. ret[i].error: a description or a layer that cannot
+ * be read. */
+struct image_size {
+	size_t layers;
+	uint64_t bytes, own;
+	int error;
+};
+int image_sizes(struct store *store, char *const *names, size_t n, struct image_size *ret, struct err *err);
 int image_rm(struct store *store, const char *name, struct err *err);
 /* image_runtime_parse - a runtime's own description, JSON {"argv": […], "serves": […]}. Return: 0, or -errno with the field in err. */
 int image_runtime_parse(const char *text, size_t len, struct image_runtime *ret, struct err *err);

@@ -13,6 +13,23 @@ struct store {
 	int blobs_tmp;	/* the worker's */
 	int layers;	/* root's, anyone may pass through */
 	int layers_tmp; /* root's alone */
+	int by_source;	/* layers/by-source, root's alone */
+	int objects;	/* root's alone */
 	int images;	/* root's, anyone may read */
 	uint8_t secret[STORE_SECRET_LEN];
 };
+
+/* blob_open_unused - blob_open() that does not count as a use. */
+int blob_open_unused(struct store *store, const uint8_t id[16], uint64_t *ret_bytes, struct err *err);
+
+/*
+ * store_lock - flock(2) on fd, LOCK_SH or LOCK_EX; waits for at most a tenth of a second, for whoever keeps it longer
+ * than its few system calls is stopped or hostile. Return: 0, -EBUSY or -errno.
+ */
+int store_lock(int fd, int how);
+
+/*
+ * sweep_hold_off - while the returned fd (the caller's) is open, no sweep looks into this directory: for the moment between
+ * making a temporary entry and locking it. Return: the fd or -errno.
+ */
+int sweep_hold_off(int dirfd);

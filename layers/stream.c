@@ -1,6 +1,7 @@
 /*
- * The internal stream. The writer runs as root in the caller, the reader in the helper. The writer is trusted, but
- * the reader checks all lengths nevertheless: it is the same few lines.
+ * The internal stream. The reader runs in the helper that writes trees; the writer may be a parser that a stranger's
+ * archive has taken over. So the reader bounds every length before it uses it, and hands on what it reads to
+ * unpack_entry(), which trusts nobody. Both ends are the same program on the same machine: structs go as they are.
  */
 #include "layers/stream.h"
 
@@ -14,6 +15,7 @@
 #include "layers/tree.h"
 
 #define STREAM_BUFFER (256u << 10)
+#define CHUNK_HOLE (1ull << 63) /* in the u64 before each part of a file: a hole of so many bytes, else so much data */
 
 enum {
 	STREAM_ENTRY_BASE = 1, /* + enum unpack_type */
@@ -25,11 +27,16 @@ struct stream_head {
 	uint32_t type;
 	uint32_t mode;
 	int64_t uid, gid, mtime, size;
-	uint32_t path_len, target_len;
+	uint32_t path_len, target_len, nattrs, reserved;
+};
+
+struct attr_head {
+	uint32_t name_len, value_len;
 };
 
 struct stream {
 	int sock;
+	uint64_t size, left; /* of the file that is being sent */
 	size_t len;
 	char buf[STREAM_BUFFER];
 };
@@ -41,6 +48,7 @@ int stream_new(int sock, struct stream **ret, struct err *err)
 		return err_set(err, ENOMEM, "feed the import");
 	s->sock = sock;
 	s->len = 0;
+	s->size = s->left = 0;
 	*ret = s;
 	return 0;
 }
@@ -73,7 +81,7 @@ static int flush(struct stream *s, struct err *err)
 	return send_all(s->sock, s->buf, len, err);
 }
 
-int stream_data(struct stream *s, const void *data, size_t len, struct err *err)
+static int put(struct stream *s, const void *data, size_t len, struct err *err)
 {
 	bool large = len > STREAM_BUFFER / 2; /* sent as it is, after what waits */
 	if (large || len > STREAM_BUFFER - s->len) {
@@ -88,14 +96,32 @@ int stream_data(struct stream *s, const void *data, size_t len, struct err *err)
 	return 0;
 }
 
-static int put(struct stream *s, const struct stream_head *head, const char *path, const char *target, struct err *err)
+static int put_attrs(struct stream *s, const struct attrs *attrs, struct err *err)
 {
-	int r = stream_data(s, head, sizeof(*head), err);
-	if (r == 0)
-		r = stream_data(s, path, head->path_len, err);
-	if (r == 0)
-		r = stream_data(s, target, head->target_len, err);
+	int r = 0;
+	for (size_t i = 0; attrs && i < attrs->count && r == 0; i++) {
+		const struct attr *a = &attrs->items[i];
+		const struct attr_head head = {.name_len = (uint32_t)strlen(a->name), .value_len = (uint32_t)a->len};
+		r = put(s, &head, sizeof(head), err);
+		if (r == 0)
+			r = put(s, a->name, head.name_len, err);
+		if (r == 0)
+			r = put(s, a->value, head.value_len, err);
+	}
 	return r;
+}
+
+static int put_entry(struct stream *s, const struct stream_head *head, const char *path, const char *target,
+	const struct attrs *attrs, struct err *err)
+{
+	if (s->left > 0)
+		return err_say(err, EPROTO, "a file of the import was not sent whole");
+	int r = put(s, head, sizeof(*head), err);
+	if (r == 0)
+		r = put(s, path, head->path_len, err);
+	if (r == 0)
+		r = put(s, target, head->target_len, err);
+	return r < 0 ? r : put_attrs(s, attrs, err);
 }
 
 int stream_entry(struct stream *s, const struct unpack_entry *e, struct err *err)
@@ -103,6 +129,9 @@ int stream_entry(struct stream *s, const struct unpack_entry *e, struct err *err
 	const char *target = e->target ? e->target : "";
 	if (strlen(e->path) > TREE_PATH_MAX || strlen(target) > TREE_PATH_MAX)
 		return err_say(err, ENAMETOOLONG, "entry '%.200s…': its path is too long", e->path);
+	/* Before its content is on the way, which would be for nothing. */
+	if (e->type == UNPACK_FILE && e->size < 0)
+		return err_say(err, EINVAL, "entry '%.200s': its size is negative", e->path);
 	struct stream_head head = {
 		.type = STREAM_ENTRY_BASE + e->type,
 		.mode = e->mode,
@@ -112,20 +141,60 @@ int stream_entry(struct stream *s, const struct unpack_entry *e, struct err *err
 		.size = e->size,
 		.path_len = (uint32_t)strlen(e->path),
 		.target_len = (uint32_t)strlen(target),
+		.nattrs = e->attrs ? (uint32_t)e->attrs->count : 0,
 	};
-	return put(s, &head, e->path, target, err);
+	int r = put_entry(s, &head, e->path, target, e->attrs, err);
+	s->size = s->left = r == 0 && e->type == UNPACK_FILE ? (uint64_t)e->size : 0;
+	return r;
+}
+
+static int put_hole(struct stream *s, uint64_t len, struct err *err)
+{
+	const uint64_t chunk = len | CHUNK_HOLE;
+	s->left -= len;
+	return put(s, &chunk, sizeof(chunk), err);
+}
+
+int stream_data(struct stream *s, const void *data, size_t len, struct err *err)
+{
+	const uint64_t chunk = len;
+	if (len == 0)
+		return 0;
+	if (chunk > s->left)
+		return err_say(err, EINVAL, "a file of the import has more bytes than its size says");
+	int r = put(s, &chunk, sizeof(chunk), err);
+	s->left -= chunk;
+	return r < 0 ? r : put(s, data, len, err);
+}
+
+int stream_data_at(struct stream *s, const void *data, size_t len, uint64_t offset, struct err *err)
+{
+	uint64_t at = s->size - s->left;
+	if (len == 0)
+		return 0;
+	if (offset < at)
+		return err_say(err, EINVAL, "the parts of a file are not in order");
+	if (offset - at > s->left)
+		return err_say(err, EINVAL, "a file of the import has more bytes than its size says");
+	int r = offset > at ? put_hole(s, offset - at, err) : 0;
+	return r < 0 ? r : stream_data(s, data, len, err);
+}
+
+int stream_file_end(struct stream *s, struct err *err)
+{
+	return s->left > 0 ? put_hole(s, s->left, err) : 0;
 }
 
 int stream_skip(struct stream *s, struct err *err)
 {
-	struct stream_head head = {.type = STREAM_SKIP};
-	return put(s, &head, "", "", err);
+	const struct stream_head head = {.type = STREAM_SKIP};
+	return put_entry(s, &head, "", "", NULL, err);
 }
 
 int stream_end(struct stream *s, struct err *err)
 {
-	struct stream_head head = {.type = STREAM_END};
-	int r = put(s, &head, "", "", err);
+	const struct stream_head head = {.type = STREAM_END};
+	int r = put_entry(s, &head, "", "", NULL, err);
 	return r < 0 ? r : flush(s, err);
 }
 
@@ -179,60 +248,119 @@ static int get(struct reader *r, void *buf, size_t len, struct err *err)
 	return 0;
 }
 
-static int get_content(struct reader *r, struct unpack *u, uint64_t size, struct err *err)
+/* Have at least one byte in the buffer. */
+static int some(struct reader *r, struct err *err)
 {
-	for (uint64_t done = 0; done < size;) {
-		if (r->at == r->len) {
-			int x = fill(r, err);
-			if (x < 0)
-				return x;
-		}
-		size_t n = (size_t)MIN(size - done, (uint64_t)(r->len - r->at));
-		int x = unpack_data(u, r->buf + r->at, n, done, err);
+	return r->at == r->len ? fill(r, err) : 0;
+}
+
+static int get_data(struct reader *r, struct unpack *u, uint64_t at, uint64_t len, struct err *err)
+{
+	while (len > 0) {
+		int x = some(r, err);
+		if (x < 0)
+			return x;
+		size_t n = (size_t)MIN(len, (uint64_t)(r->len - r->at));
+		x = unpack_data(u, r->buf + r->at, n, at, err);
 		if (x < 0)
 			return x;
 		r->at += n;
-		done += n;
+		at += n;
+		len -= n;
+	}
+	return 0;
+}
+
+static int get_content(struct reader *r, struct unpack *u, uint64_t size, struct err *err)
+{
+	for (uint64_t at = 0; at < size;) {
+		uint64_t chunk;
+		int x = get(r, &chunk, sizeof(chunk), err);
+		if (x < 0)
+			return x;
+		uint64_t len = chunk & ~CHUNK_HOLE;
+		if (len == 0 || len > size - at)
+			return garbled(err);
+		if (!(chunk & CHUNK_HOLE) && (x = get_data(r, u, at, len, err)) < 0)
+			return x;
+		at += len;
 	}
 	return unpack_file_end(u, err);
+}
+
+static int get_attr(struct reader *r, struct attrs *attrs, struct err *err)
+{
+	struct attr_head head;
+	char name[ATTR_NAME_MAX + 1];
+	int x = get(r, &head, sizeof(head), err);
+	if (x < 0)
+		return x;
+	if (head.name_len > ATTR_NAME_MAX || head.value_len > ATTR_VALUE_MAX)
+		return garbled(err);
+	_cleanup_free_ char *value = malloc(head.value_len + 1);
+	if (!value)
+		return err_set(err, ENOMEM, "import");
+	x = get(r, name, head.name_len, err);
+	if (x == 0)
+		x = get(r, value, head.value_len, err);
+	if (x < 0)
+		return x;
+	name[head.name_len] = '\0';
+	x = attrs_add(attrs, name, value, head.value_len);
+	return x == -ENOMEM ? err_set(err, ENOMEM, "import") : x < 0 ? garbled(err)
+								     : 0;
+}
+
+static void attrs_cleanup(struct attrs *attrs)
+{
+	attrs_clear(attrs);
+}
+
+/* What follows the head of an entry. */
+static int get_body(struct reader *r, const struct stream_head *head, struct unpack *u, struct err *err)
+{
+	_cleanup_(attrs_cleanup) struct attrs attrs = {.count = 0};
+	char path[TREE_PATH_MAX + 1], target[TREE_PATH_MAX + 1];
+	int x = get(r, path, head->path_len, err);
+	if (x == 0)
+		x = get(r, target, head->target_len, err);
+	for (uint32_t i = 0; i < head->nattrs && x == 0; i++)
+		x = get_attr(r, &attrs, err);
+	if (x < 0)
+		return x;
+	path[head->path_len] = target[head->target_len] = '\0';
+	const struct unpack_entry entry = {
+		.type = (enum unpack_type)(head->type - STREAM_ENTRY_BASE),
+		.path = path,
+		.target = target,
+		.mode = head->mode,
+		.uid = head->uid,
+		.gid = head->gid,
+		.mtime = head->mtime,
+		.size = head->size,
+		.attrs = &attrs,
+	};
+	x = unpack_entry(u, &entry, err);
+	if (x == 0 && entry.type == UNPACK_FILE)
+		x = get_content(r, u, (uint64_t)entry.size, err);
+	return x;
 }
 
 /* Return: 1 after the last entry. */
 static int get_entry(struct reader *r, struct unpack *u, struct err *err)
 {
 	struct stream_head head;
-	char path[TREE_PATH_MAX + 1], target[TREE_PATH_MAX + 1];
 	int x = get(r, &head, sizeof(head), err);
 	if (x < 0)
 		return x;
 	if (head.type == STREAM_END)
 		return 1;
-	if (head.path_len > TREE_PATH_MAX || head.target_len > TREE_PATH_MAX)
-		return garbled(err);
-	x = get(r, path, head.path_len, err);
-	if (x == 0)
-		x = get(r, target, head.target_len, err);
-	if (x < 0)
-		return x;
-	path[head.path_len] = target[head.target_len] = '\0';
 	if (head.type == STREAM_SKIP)
 		return unpack_skip(u, err);
-	if (head.type < STREAM_ENTRY_BASE || head.type >= STREAM_ENTRY_BASE + UNPACK_TYPE_MAX)
+	if (head.type < STREAM_ENTRY_BASE || head.type >= STREAM_ENTRY_BASE + UNPACK_TYPE_MAX ||
+		head.path_len > TREE_PATH_MAX || head.target_len > TREE_PATH_MAX || head.nattrs > ATTRS_MAX)
 		return garbled(err);
-	struct unpack_entry entry = {
-		.type = (enum unpack_type)(head.type - STREAM_ENTRY_BASE),
-		.path = path,
-		.target = target,
-		.mode = head.mode,
-		.uid = head.uid,
-		.gid = head.gid,
-		.mtime = head.mtime,
-		.size = head.size,
-	};
-	x = unpack_entry(u, &entry, err);
-	if (x == 0 && entry.type == UNPACK_FILE)
-		x = get_content(r, u, (uint64_t)entry.size, err);
-	return x;
+	return get_body(r, &head, u, err);
 }
 
 int stream_unpack(int fd, struct unpack *u, struct err *err)

@@ -8,8 +8,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +20,7 @@
 #include "base/fd.h"
 #include "base/parse.h"
 #include "base/sys.h"
+#include "layers/store_internal.h"
 
 int tree_random_name(char ret[TREE_RANDOM_NAME_MAX])
 {
@@ -34,11 +37,58 @@ int tree_open_dir(int parent, const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
-int tree_open_beneath(int dir, const char *path, int flags)
+static int open_plainly(int dir, const char *path, int flags)
 {
 	struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
 	return sys_openat2(dir, *path ? path : ".", &how);
+}
+
+int tree_open_beneath(int dir, const char *path, int flags)
+{
+	_cleanup_close_ int at = -1;
+	char part[PATH_MAX];
+	/* What the kernel does not take at once is opened in parts, each of them beneath the one before. */
+	while (strlen(path) >= sizeof(part)) {
+		memcpy(part, path, sizeof(part));
+		char *slash = memrchr(part, '/', sizeof(part));
+		if (!slash || slash == part)
+			return -ENAMETOOLONG;
+		*slash = '\0';
+		int next = open_plainly(at >= 0 ? at : dir, part, O_PATH | O_DIRECTORY);
+		if (next < 0)
+			return next;
+		cleanup_close(&at);
+		at = next;
+		path += slash - part + 1;
+	}
+	return open_plainly(at >= 0 ? at : dir, path, flags);
+}
+
+void tree_put_aside(struct tree_place *place, unsigned depth)
+{
+	struct stat st;
+	if (depth < TREE_KEPT_FDS || place->fd < 0 || fstat(place->fd, &st) < 0)
+		return;
+	place->dev = st.st_dev;
+	place->ino = st.st_ino;
+	cleanup_close(&place->fd);
+}
+
+int tree_return(struct tree_place *place, int root, const char *path)
+{
+	struct stat st;
+	if (place->fd >= 0)
+		return 0;
+	_cleanup_close_ int fd = tree_open_beneath(root, path, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_dev != place->dev || st.st_ino != place->ino)
+		return -ESTALE;
+	place->fd = TAKE_FD(fd);
+	return 0;
 }
 
 int tree_clean_path(const char *path, char ret[TREE_PATH_MAX + 1], struct err *err)
@@ -167,11 +217,20 @@ int tree_remove(int parent, const char *name, struct err *err)
 	}
 }
 
-static int write_temp(int dirfd, const char *temp, const void *data, size_t len, mode_t mode, bool sync)
+/* Locked, so that no sweep takes it for a dead process's. */
+static int make_temp(int dirfd, const char *temp)
 {
+	_cleanup_close_ int gate = sweep_hold_off(dirfd);
+	if (gate < 0)
+		return gate;
 	_cleanup_close_ int fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
 		return -errno;
+	return TAKE_FD(fd);
+}
+
+static int write_temp(int fd, const void *data, size_t len, mode_t mode, bool sync)
+{
 	int r = fd_write_all(fd, data, len);
 	if (r < 0)
 		return r;
@@ -187,7 +246,8 @@ int tree_replace_file(int dirfd, const char *name, const void *data, size_t len,
 	int r = tree_random_name(temp + 1);
 	if (r < 0)
 		return err_set(err, r, "name a temporary file");
-	r = write_temp(dirfd, temp, data, len, mode, sync);
+	_cleanup_close_ int fd = make_temp(dirfd, temp);
+	r = fd < 0 ? fd : write_temp(fd, data, len, mode, sync);
 	if (r == 0 && renameat(dirfd, temp, dirfd, name) < 0)
 		r = -errno;
 	if (r < 0) {

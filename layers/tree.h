@@ -9,8 +9,9 @@
 #include "base/err.h"
 
 #define TREE_RANDOM_NAME_MAX 33
-#define TREE_DEPTH_MAX 256u /* directories nest no deeper than this in a layer */
-#define TREE_PATH_MAX 4095u
+#define TREE_DEPTH_MAX 3000u /* directories nest no deeper than this in a layer */
+#define TREE_PATH_MAX 65535u /* of an entry in a layer: more than the kernel takes at once (PATH_MAX) */
+#define TREE_LINK_MAX 4095u  /* of a symbolic link's target: all that the kernel takes */
 
 /* tree_random_name - 32 hex digits from getrandom(2). Return: 0 or -errno. */
 int tree_random_name(char ret[TREE_RANDOM_NAME_MAX]);
@@ -20,7 +21,8 @@ int tree_open_dir(int parent, const char *name);
 
 /*
  * tree_open_beneath - open a relative path beneath dir ("" is dir itself): through no symbolic link, no "..", and into
- * no other mount. @flags: of open(2); O_CLOEXEC is added. Return: fd or -errno (-ELOOP, -EXDEV).
+ * no other mount. @flags: of open(2); O_CLOEXEC is added. A path may be longer than PATH_MAX, but has no "..".
+ * Return: fd or -errno (-ELOOP, -EXDEV).
  */
 int tree_open_beneath(int dir, const char *path, int flags);
 
@@ -29,6 +31,22 @@ int tree_open_beneath(int dir, const char *path, int flags);
  * Absolute ones, any with "..", too long or too deep ones are refused; the message names the entry.
  */
 int tree_clean_path(const char *path, char ret[TREE_PATH_MAX + 1], struct err *err);
+
+/* A place in a tree that is walked: fds are kept for the upper levels only, so that depth costs no fds without bound. */
+#define TREE_KEPT_FDS 128u
+struct tree_place {
+	int fd; /* the directory, or -1 while it is put aside */
+	dev_t dev;
+	ino_t ino;
+};
+
+/* tree_put_aside - before a walk goes down from a directory at this depth: close its fd if it lies deep. */
+void tree_put_aside(struct tree_place *place, unsigned depth);
+/*
+ * tree_return - have place->fd again: opened anew beneath root by the path, if it was put aside.
+ * Return: 0, -ESTALE when another directory lies there now, or -errno.
+ */
+int tree_return(struct tree_place *place, int root, const char *path);
 
 /*
  * tree_ensure_dir - make (or find) a directory with exactly this mode and owner.

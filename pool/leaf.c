@@ -418,7 +418,9 @@ unsigned leaf_own_tasks(const struct leaf *leaf)
 
 void leaf_relax(struct leaf *leaf, const struct leaf_usage *last)
 {
-	if (last->throttled_us > 0)
+	/* On a hybrid host the next zygote is cloned in this leaf, and the nursery waits for it. Of a whole CPU one task takes no more. */
+	bool tight = leaf->held.cpus_milli > 0 && leaf->held.cpus_milli < 1000;
+	if (last->throttled_us > 0 || tight)
 		leaf_lift_quota(leaf);
 	if (leaf->held.memory_bytes < ZYGOTE_MEMORY) {
 		struct leaf_limits more = leaf->held;

@@ -1,7 +1,8 @@
 /*
  * The nursery: forks zygotes, and is the only process that mounts, makes cgroups and sets quotas. Root, static,
  * single-threaded; it never blocks for more than about a millisecond, and what may take longer runs in a throw-away
- * child. How a root is stamped is not its business: it calls struct nursery_stamper.
+ * child. The exception, on hybrid hosts: a keeper's answer, which takes as long as its leaf has to wait for a CPU, milliseconds
+ * on a machine that others keep busy, a second at most (pool/keeper.c). How a root is stamped is not its business: it calls struct nursery_stamper.
  */
 #pragma once
 

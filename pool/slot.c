@@ -29,7 +29,8 @@
 #include "pool/zygote.h"
 
 #define STALE_CACHE_BYTES (512u << 10) /* above what cannot be reclaimed */
-#define SLOW_CACHE_BYTES (8u << 20)    /* reclaiming more than this is a helper's work */
+#define NUMBERS_TRIED 8
+#define SLOW_CACHE_BYTES (8u << 20) /* reclaiming more than this is a helper's work */
 
 static void tell(struct nursery *n, struct slot *s, unsigned type, unsigned step, int error, int *fds, size_t nfds)
 {
@@ -144,17 +145,32 @@ static int make_net(struct nursery *n, struct slot *s, struct err *err)
 	return s->net < 0 ? s->net : 0;
 }
 
+/* A number, and the scratch that goes with it. Where that cannot be emptied of what a crash left, another number does as well. */
+static int take_place(struct nursery *n, struct slot *s, unsigned first, struct err *err)
+{
+	for (int tries = 0;; tries++) {
+		int r = slot_take_number(n, first, &s->lock, err);
+		if (r < 0)
+			return r;
+		s->number = (unsigned)r;
+		r = start_keeper(n, s, err);
+		if (r < 0)
+			return r;
+		r = n->stamper->slot_init(n->stamper->env, s->number, root_of(s), &s->stamp, err);
+		if (r == 0 || tries == NUMBERS_TRIED)
+			return r;
+		log_write(LOG_WARN_, "nursery: slot=%u error=\"%s\", taking another", s->number, err_msg(err));
+		cleanup_close(&s->lock);
+		first = s->number + 1;
+	}
+}
+
 int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct err *err)
 {
 	struct slot *s = &n->slots[index];
 	*s = (struct slot){.index = index, .lock = -1, .room_pidfd = -1, .requests = -1, .control = -1, .last = -1, .net = -1, .keeper = KEEPER_NONE, .leaf = CGROUP_LEAF_NONE};
-	int r = slot_take_number(n, first_number, &s->lock, err);
-	if (r < 0)
-		return r;
-	unsigned number = s->number = (unsigned)r;
-	r = start_keeper(n, s, err);
-	if (r == 0)
-		r = n->stamper->slot_init(n->stamper->env, number, root_of(s), &s->stamp, err);
+	int r = take_place(n, s, first_number, err);
+	unsigned number = s->number;
 	if (r == 0 && !hybrid(n)) /* a keeper has its own */
 		r = make_net(n, s, err);
 	if (r == 0)

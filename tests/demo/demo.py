@@ -19,6 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "integration")]
 sys.dont_write_bytecode = True
 
+import compile_once  # noqa: E402
 import rootfs  # noqa: E402
 from lib_leaks import Snapshot, become_subreaper, die_with_parent, kill_descendants, unmount_beneath  # noqa: E402
 from lib_redis import RedisError, RedisServer  # noqa: E402
@@ -254,6 +255,54 @@ class Demo:
             job = submission.run_job(f"run-{n}", result["layer"])
             self.row(submission, *self.collect(self.submit([job]))[job["id"]])
 
+    def blob(self, text):
+        """Put a text into the store; returns its id."""
+        done = subprocess.run([self.petri, "blob", "put", "-"], env=self.env(), input=text, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode != 0:
+            raise DemoError(f"petri blob put failed: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def placed(self, least):
+        """(jobs that got a slot, those of them that found one made for them), from the first heartbeat that knows of so many."""
+        begin = time.monotonic()
+        while time.monotonic() - begin < 10:
+            placed, warm = (int(x or 0) for x in self.client("HMGET", f"petri:worker:{WORKER}", "placed", "warm"))
+            if placed >= least:
+                return placed, warm
+            time.sleep(0.05)
+        raise DemoError("the worker's heartbeat does not tell of its jobs")
+
+    def once(self):
+        """Compile once, run on a hundred tests. Before all else, so that the worker has counted nothing yet. Return: what to say."""
+        program, cases = compile_once.PROGRAM, compile_once.cases()
+        say(f"compiling one program, then {len(cases)} tests of it at once")
+        compiled, latency = self.collect(self.submit([program.compile_job("once")]))["once"]
+        if not compiled.get("layer"):
+            self.failures.append(f"compile once: {compiled['status']}: {(compiled['stderr'] or {}).get('data')}")
+            return None
+        jobs, size = [], 0
+        for n, (_, text) in enumerate(cases):
+            job = program.run_job(f"test-{n}", compiled["layer"], text)
+            if len(text) > 65536:
+                job["stdin"] = {"blob": self.blob(text)}
+                size += len(text)
+            jobs.append(job)
+        begin = time.monotonic()
+        found = self.collect(self.submit(jobs))
+        seconds = time.monotonic() - begin
+        verdicts = {}
+        for n, (case, _) in enumerate(cases):
+            result = found[f"test-{n}"][0]
+            verdict = case.judge(result)
+            verdicts[verdict] = verdicts.get(verdict, 0) + 1
+            problems = case.problems(result)
+            if problems:
+                self.failures.append(f"test {n} of {len(cases)}: {'; '.join(problems)}")
+        placed, warm = self.placed(len(cases) + 1)
+        return (f"compile once: {ms(latency)} to compile and commit, then {len(cases)} tests in {seconds:.2f} s ({len(cases) / seconds:.0f} jobs/s): "
+                f"{', '.join(f'{count} {verdict}' for verdict, count in sorted(verdicts.items()))}; {compile_once.LARGE} inputs came from the store, "
+                f"{mib(size)}; {warm} of {placed} jobs ({warm / placed:.0%}) found a warm slot")
+
     def flood(self):
         """Many small jobs at once, of one program with inputs that differ; every answer is checked."""
         count = self.options.flood
@@ -281,7 +330,9 @@ class Demo:
                 f"result p50 {ms(percentile(latency, .5))}, p99 {ms(percentile(latency, .99))} (all were queued at "
                 f"once); in the worker alone p50 {ms(percentile(own, .5))}, p99 {ms(percentile(own, .99))}")
 
-    def report(self, flood):
+    def report(self, once, flood):
+        if once:
+            print(f"\n{once}")
         if not self.rows:
             return
         print()
@@ -295,14 +346,15 @@ class Demo:
         print(f"submissions: {right} of {len(SUBMISSIONS)} as expected", flush=True)
 
     def run(self):
-        flood = None
+        once = flood = None
         try:
             self.start()
             try:
+                once = self.once()
                 self.judge_all()
                 flood = self.flood()
             finally:
-                self.report(flood)
+                self.report(once, flood)
         except KeyboardInterrupt:
             self.failures.append("interrupted")
         except (DemoError, RedisError, rootfs.RootfsError, OSError, subprocess.TimeoutExpired, KeyError) as e:

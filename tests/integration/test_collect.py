@@ -1,6 +1,9 @@
 """What comes out of a job: regular files of its own, by no other way than the one named, and no more than allowed."""
 import base64
 import json
+import os
+import signal
+import time
 
 from lib import main
 
@@ -37,6 +40,76 @@ def test_blob(t):
     t.check(t.petri.call("blob", "cat", file["blob"]).stdout == text, "the blob is not what the job wrote")
     again = t.petri.job({"argv": ["/usr/bin/wc", "-c"], "stdin": {"blob": file["blob"]}})
     t.equal(again.out, f"{len(text)}\n", again)
+
+
+def test_large_blobs(t):
+    """What is large is hashed by a process of its own; it is stored, bounded and told like the rest."""
+    worker = t.worker(slots=2)
+    limits = {"disk_bytes": 32 * MIB, "memory_bytes": 256 * MIB, "cpu_ms": 60000, "wall_ms": 60000}
+    want = ["/work/a", {"path": "/work/small", "as": "inline"}, {"path": "/work/b", "max_bytes": 3 * MIB}, "/work/c", "/work/hole", "/work/none"]
+    result = worker.do({"id": "x", "argv": ["/bin/sh", "-c", "seq 1 1000000 > a; echo s > small; head -c 4M /dev/zero > b; head -c 3M a > c;"
+                                            "truncate -s 1G hole"], "collect": want, "limits": limits})
+    t.equal(result["status"], "exited", result)
+    t.equal(set(result["files"]), {"/work/a", "/work/small", "/work/c"}, result)
+    for name in ("b: larger", "hole: larger", "none"):
+        t.contains(result["message"], name, result)
+    text = "".join(f"{i}\n" for i in range(1, 1000001)).encode()
+    for name, content in (("a", text), ("c", text[:3 * MIB])):
+        file = result["files"][f"/work/{name}"]
+        t.equal(file["bytes"], len(content), result)
+        t.check(t.petri.call("blob", "cat", file["blob"]).stdout == content, f"{name} is not what the job wrote")
+    again = worker.do({"id": "y", "argv": ["/bin/sh", "-c", "seq 1 1000000 > other"], "collect": ["/work/other"], "limits": limits})
+    t.equal(again["files"]["/work/other"]["blob"], result["files"]["/work/a"]["blob"], "equal content, one blob")
+
+
+def test_large_blobs_of_many(t):
+    worker = t.worker(slots=4)
+    for i in range(12):
+        worker.submit({"id": f"x{i}", "argv": ["/bin/sh", "-c", f"seq {i} 200000 > a; seq {i} 210000 > b"], "collect": ["/work/a", "/work/b"]})
+    for i in range(12):
+        result = worker.result(f"x{i}")
+        t.equal([result["files"][f"/work/{n}"]["bytes"] for n in "ab"],
+                [sum(len(str(k)) + 1 for k in range(i, last + 1)) for last in (200000, 210000)], result)
+
+
+def test_many_large_blobs_of_one_slot(t):
+    """One after the other, and a commit at the end: each is asked for before the process that did the last one is gone for sure."""
+    names = [f"f{i}" for i in range(20)]
+    run = t.petri.job({"argv": ["/bin/sh", "-c", f"for n in {' '.join(names)}; do seq 1 70000 > $n; echo $n >> $n; done"],
+                       "collect": [f"/work/{n}" for n in names], "commit": "/work"})
+    t.equal((run.result["status"], run.result["message"], len(run.result["files"])), ("exited", "", 20), run)
+    t.check(run.result["layer"], run)
+
+
+def test_large_blob_while_the_helper_is_killed(t):
+    """Nobody waits for a process that died: the job's result comes, and says what is missing."""
+    worker = t.worker(slots=1)
+    worker.submit({"id": "x", "argv": ["/bin/sh", "-c", "head -c 800M /dev/zero > a"], "collect": ["/work/a"],
+                   "limits": {"disk_bytes": 1 << 30, "memory_bytes": 2 << 30, "cpu_ms": 60000, "wall_ms": 60000}})
+
+    def helpers():
+        """Children of the supervisor that run as the worker's user, but the worker."""
+        found = []
+        for pid in worker.pids():
+            try:
+                with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+                    status = dict(x.split(":\t", 1) for x in f.read().splitlines() if ":\t" in x)
+            except OSError:
+                continue
+            if status["Uid"].split()[0] == "2147287040" and status["Name"] != "petri-worker":
+                found.append(pid)
+        return found
+
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (there := helpers()):
+        pass
+    t.check(there, "no helper was seen")
+    os.kill(there[0], signal.SIGKILL)
+    result = worker.result("x")
+    t.equal((result["status"], result["files"]), ("exited", {}), result)
+    t.contains(result["message"], "/work/a", result)
+    again = worker.do({"id": "y", "argv": ["/bin/sh", "-c", "seq 1 100000 > a"], "collect": ["/work/a"]})
+    t.equal(list(again["files"]), ["/work/a"], again)
 
 
 def test_flag(t):

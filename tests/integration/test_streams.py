@@ -1,4 +1,5 @@
 """The streams and signals of `petri run`, which stands in for the program it runs."""
+import hashlib
 import os
 import signal
 import subprocess
@@ -132,6 +133,39 @@ def test_many_at_once(t):
     for i, job in enumerate(jobs):
         out, err = job.communicate(timeout=60 * t.scale)
         t.equal((job.returncode, out), (i, f"{i}\n".encode()), err.decode())
+
+
+def bytes_read_by(pid):
+    with open(f"/proc/{pid}/io", encoding="utf-8") as f:
+        return int(f.readline().split()[1])
+
+
+def test_stdin_from_a_large_blob(t):
+    """Whole, also where it is read slowly or not at all; and the worker reads none of it."""
+    content = bytes(range(256)) * 40000 + b"end"
+    blob = t.petri.call("blob", "put", t.write("blob", content)).out.strip()
+    worker = t.worker(slots=2)
+    pid = next(p for p in worker.pids() if open(f"/proc/{p}/comm", encoding="utf-8").read() == "petri-worker\n")
+    worker.do({"id": "first", "argv": ["/bin/true"]})
+    try:
+        before = bytes_read_by(pid)
+    except PermissionError:
+        before = None
+    for n, script in enumerate(("sha256sum", "sleep 0.2; sha256sum", "dd bs=100 2>/dev/null | sha256sum", "head -c 5000000 >/dev/null; sha256sum")):
+        result = worker.do({"id": f"in-{n}", "argv": ["/bin/sh", "-c", script], "stdin": {"blob": blob}, "limits": {"cpu_ms": 60000}}, 60)
+        want = hashlib.sha256(content[5000000:] if "head" in script else content).hexdigest()
+        t.equal(result["stdout"]["data"].split()[0], want, script)
+    for n, script in enumerate(("true", "exec <&-; sleep 0.1", "head -c 1 > /dev/null", "sleep 0.3")):
+        result = worker.do({"id": f"not-{n}", "argv": ["/bin/sh", "-c", script], "stdin": {"blob": blob}})
+        t.equal((result["status"], result["exit_code"]), ("exited", 0), result)
+    if before is not None:
+        t.check(bytes_read_by(pid) - before < len(content) // 4, "the worker read the blob itself")
+
+
+def test_stdin_from_an_empty_blob(t):
+    blob = t.petri.call("blob", "put", t.write("blob", b"")).out.strip()
+    run = t.petri.job({"argv": ["/usr/bin/wc", "-c"], "stdin": {"blob": blob}})
+    t.equal((run.status, run.out), ("exited", "0\n"), run)
 
 
 if __name__ == "__main__":

@@ -215,6 +215,27 @@ def on_a_disk_of_its_own(t, kind):
                      **{"timeout": 60})
     ended(t, run, "disk_limit")
     t.check(45 <= int(run.out) <= 52, run)
+    mounted_at_boot(t, kind, state)
+
+
+def mounted_at_boot(t, kind, state):
+    """mount(8) makes of the entry what `petri store init` made: project quotas, and what was in the store."""
+    table = t.write("fstab", "# nothing yet\n")
+    for said in ("mounts it at boot", "has the entry already"):
+        done = t.petri.call("store", "init", "--boot", table, state=state, timeout=60)
+        t.check(done.code == 0 and said in done.out and "mounted already" in done.out, done)
+    with open(os.path.join(state, "kept"), "w", encoding="utf-8") as f:
+        f.write("kept")
+    for at in ("first", "second"):  # by hand as at boot: all of the table that is not mounted
+        subprocess.run(["umount", state], check=True)
+        subprocess.run(["mount", "--fstab", table, "--all"], check=True)
+        with open("/proc/self/mounts", encoding="utf-8") as f:
+            mount = next(x.split() for x in f if x.split()[1] == state)
+        t.equal(mount[2], kind, at)
+        t.check({"nosuid", "nodev", "prjquota"} <= set(mount[3].split(",")), mount)
+        t.check(os.path.exists(os.path.join(state, "kept")), at)
+        doctor = json.loads(t.petri.call("doctor", "--json", state=state).stdout)
+        t.equal((doctor["ok"], doctor["scratch"]), (True, "project-quota"), doctor)
 
 
 def test_store_on_xfs(t):

@@ -188,11 +188,12 @@ Test(queue_edges, heartbeat)
 {
 	struct worker w = {.slots = 7};
 	start(&w, "w1", 30000);
-	queue_heartbeat(w.queue, 3, 42, 40, 39);
+	queue_heartbeat(w.queue, 3, 42, 40, 39, 1);
 	queue_describe(w.queue, "gcc:13", "memory,pids");
 	UNTIL(redis("HLEN petri:worker:w1")->integer > 0);
 	cr_assert_str_eq(redis("HGET petri:worker:w1 slots")->str, "7");
 	cr_assert_str_eq(redis("HGET petri:worker:w1 running")->str, "3");
+	cr_assert_str_eq(redis("HGET petri:worker:w1 retired")->str, "1");
 	cr_assert_str_eq(redis("HGET petri:worker:w1 done")->str, "42");
 	cr_assert_str_eq(redis("HGET petri:worker:w1 images")->str, "gcc:13");
 	UNTIL(redis("PTTL petri:worker:w1")->integer > 0);

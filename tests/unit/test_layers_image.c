@@ -106,7 +106,7 @@ static void not_imported(struct fixture *f, const char *name, const char *from, 
 	cr_expect_eq(image_import(f->store, name, from, NULL, &err), code, "%s", err_msg(&err));
 	cr_expect(strstr(err_msg(&err), word), "%s", err_msg(&err));
 	cr_expect_eq(count_in(store_fd(f->store), "images"), 0);
-	cr_expect_eq(count_in(store_layers_fd(f->store), "."), 1);
+	cr_expect_eq(count_in(store_layers_fd(f->store), "."), 2);
 }
 
 static void write_tar(struct fixture *f, const char *name, int tar, char path[128])
@@ -133,11 +133,13 @@ Test(layers_image, refuses_what_it_cannot_import)
 	snprintf(path, sizeof(path), "%s/fifo", f.dir);
 	not_imported(&f, "x", path, -EINVAL, "neither a directory nor a tar");
 	write_tar(&f, "oci.tar", TAR({"oci-layout", '0', .data = "{}"}, {"index.json", '0', .data = "{}"}), path);
-	not_imported(&f, "x", path, -EOPNOTSUPP, "OCI");
+	not_imported(&f, "x", path, -EINVAL, "index.json: schemaVersion");
 	write_tar(&f, "save.tar", TAR({"manifest.json", '0', .data = "[]"}, {"1/layer.tar", '0', .data = "x"}), path);
-	not_imported(&f, "x", path, -EOPNOTSUPP, "docker-save");
-	write_at(f.dirfd, "src/oci-layout", "{}", 0644);
-	not_imported(&f, "x", source, -EOPNOTSUPP, "OCI");
+	not_imported(&f, "x", path, -ENOENT, "manifest.json: there is no image");
+	cr_assert_eq(mkdirat(f.dirfd, "layout", 0755), 0);
+	write_at(f.dirfd, "layout/oci-layout", "{}", 0644);
+	snprintf(path, sizeof(path), "%s/layout", f.dir);
+	not_imported(&f, "x", path, -ENOENT, "'index.json' is missing");
 	fixture_close(&f);
 }
 

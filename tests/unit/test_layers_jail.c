@@ -8,7 +8,9 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 
 #include "layers/jail.h"
 
@@ -83,7 +85,9 @@ FORBIDDEN(setuid, setuid(65000))
 FORBIDDEN(mount, syscall(SYS_mount, "a", "b", "c", 0, NULL))
 FORBIDDEN(unshare, unshare(CLONE_NEWUSER))
 FORBIDDEN(mknod, mknodat(JAIL_ROOT, "fifo", S_IFIFO | 0600, 0))
-FORBIDDEN(xattr, syscall(SYS_fsetxattr, JAIL_ROOT, "user.a", "b", 1, 0))
+FORBIDDEN(device, mknodat(JAIL_ROOT, "zero", S_IFCHR | 0600, makedev(1, 5)))
+FORBIDDEN(odd_whiteout, mknodat(JAIL_ROOT, "odd", S_IFCHR | 0666, makedev(0, 0)))
+FORBIDDEN(xattr, syscall(SYS_setxattr, "/", "user.a", "b", 1, 0))
 FORBIDDEN(ioctl, syscall(SYS_ioctl, JAIL_ROOT, 0x5401, 0))
 FORBIDDEN(exec_memory, mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
 FORBIDDEN(unlimit, setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}))
@@ -91,7 +95,7 @@ FORBIDDEN(unlimit, setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}))
 Test(layers_jail, forbidden_calls_kill_it)
 {
 	static int (*const tries[])(void *, struct jail_report *, struct err *) = {try_socket, try_fork, try_exec, try_ptrace,
-		try_kill, try_setuid, try_mount, try_unshare, try_mknod, try_xattr, try_ioctl, try_exec_memory, try_unlimit};
+		try_kill, try_setuid, try_mount, try_unshare, try_mknod, try_device, try_odd_whiteout, try_xattr, try_ioctl, try_exec_memory, try_unlimit};
 	struct outside o;
 	outside_open(&o);
 	for (size_t i = 0; i < ARRAY_SIZE(tries); i++) {
@@ -101,6 +105,56 @@ Test(layers_jail, forbidden_calls_kill_it)
 		cr_expect(strstr(err_msg(&err), "killed by signal 31"), "try %zu: %s", i, err_msg(&err));
 	}
 	cr_expect_eq(count_in(o.root, "."), 0);
+	outside_close(&o);
+}
+
+/* The one device that may be, and attributes that need no rights; none that overlayfs or the kernel would heed. */
+static int make_whiteout(void *ctx, struct jail_report *report, struct err *err)
+{
+	report->bytes |= mknodat(JAIL_ROOT, "gone", S_IFCHR, makedev(0, 0)) < 0 ? 1 : 0;
+	report->bytes |= fsetxattr(JAIL_ROOT, "user.a", "b", 1, 0) < 0 ? 2 : 0;
+	report->bytes |= fsetxattr(JAIL_ROOT, "trusted.overlay.opaque", "y", 1, 0) == 0 ? 4 : 0;
+	report->bytes |= fsetxattr(JAIL_ROOT, "security.capability", "y", 1, 0) == 0 ? 8 : 0;
+	return 0;
+}
+
+Test(layers_jail, makes_whiteouts_but_no_marks)
+{
+	struct outside o;
+	struct jail_report report = {0};
+	struct err err = ERR_INIT;
+	outside_open(&o);
+	cr_assert_eq(run(&o, make_whiteout, &report, &err), 0, "%s", err_msg(&err));
+	cr_expect_eq(report.bytes, 0, "%#lx", (unsigned long)report.bytes);
+	struct stat st = stat_at(o.root, "gone");
+	cr_expect(S_ISCHR(st.st_mode) && st.st_rdev == makedev(0, 0));
+	outside_close(&o);
+}
+
+/* A pure helper has no file at all, neither by name nor by right. */
+static int look_for_files(void *ctx, struct jail_report *report, struct err *err)
+{
+	report->bytes |= openat(JAIL_ROOT, "f", O_RDONLY) >= 0 ? 1 : 0;
+	report->bytes |= openat(JAIL_ROOT, "new", O_WRONLY | O_CREAT, 0600) >= 0 ? 2 : 0;
+	report->bytes |= unlinkat(JAIL_ROOT, "f", 0) == 0 ? 4 : 0;
+	report->bytes |= mkdirat(JAIL_ROOT, "d", 0700) == 0 ? 8 : 0;
+	return 0;
+}
+FORBIDDEN(pure_whiteout, mknodat(JAIL_ROOT, "gone", S_IFCHR, makedev(0, 0)))
+
+Test(layers_jail, a_pure_one_has_no_files)
+{
+	struct outside o;
+	struct jail_report report = {0};
+	struct err err = ERR_INIT;
+	outside_open(&o);
+	write_at(o.root, "f", "x", 0666);
+	struct jail jail = {.what = "test", .root = o.root, .isolate = true, .pure = true, .run = look_for_files};
+	cr_assert_eq(jail_run(&jail, &report, &err), 0, "%s", err_msg(&err));
+	cr_expect_eq(report.bytes, 0, "%#lx", (unsigned long)report.bytes);
+	jail.run = try_pure_whiteout;
+	cr_expect_eq(jail_run(&jail, &report, &err), -EPROTO, "%s", err_msg(&err));
+	cr_expect_eq(count_in(o.root, "."), 1);
 	outside_close(&o);
 }
 

@@ -1,6 +1,7 @@
 /* store_open(): what it makes, whom it refuses, and that several may do it at once. */
 #include "test_layers_util.h"
 
+#include <sys/file.h>
 #include <sys/wait.h>
 
 static void owner_mode(struct fixture *f, const char *path, uid_t uid, mode_t mode)
@@ -20,11 +21,13 @@ Test(layers_store, makes_its_directories)
 	owner_mode(&f, "blobs/tmp", STORE_WORKER_UID, 0700);
 	owner_mode(&f, "layers", 0, 0711);
 	owner_mode(&f, "layers/tmp", 0, 0700);
+	owner_mode(&f, "layers/by-source", 0, 0700);
+	owner_mode(&f, "objects", 0, 0700);
 	owner_mode(&f, "images", 0, 0755);
 	owner_mode(&f, "slots", 0, 0700);
 	owner_mode(&f, "secret", STORE_WORKER_UID, 0400);
 	cr_expect_eq(stat_at(store_fd(f.store), "secret").st_size, 32);
-	cr_expect_eq(count_in(store_fd(f.store), "."), 5, "something temporary was left");
+	cr_expect_eq(count_in(store_fd(f.store), "."), 6, "something temporary was left");
 	fixture_close(&f);
 }
 
@@ -196,14 +199,27 @@ Test(layers_store, many_open_it_at_once)
 	fixture_close(&f);
 }
 
-Test(layers_store, sweep_takes_only_what_is_old_and_unlocked)
+Test(layers_store, sweep_takes_what_nobody_locks)
 {
 	struct fixture f;
 	fixture_open(&f, true);
 	int tmp = openat(store_layers_fd(f.store), "tmp", O_RDONLY | O_DIRECTORY);
-	cr_assert_eq(mkdirat(tmp, "fresh", 0700), 0);
-	store_sweep(f.store);
-	cr_expect_eq(faccessat(tmp, "fresh", F_OK, 0), 0, "one that was just made is not locked yet");
+	cr_assert_eq(mkdirat(tmp, "dead", 0700), 0);
+	cr_assert_eq(mkdirat(tmp, "alive", 0700), 0);
+	cr_assert_eq(symlinkat("alive", tmp, "link"), 0);
+	int alive = openat(tmp, "alive", O_RDONLY | O_DIRECTORY);
+	cr_assert_eq(flock(alive, LOCK_EX), 0);
+	/* Whoever makes an entry holds the directory until it is locked: nothing is taken meanwhile. */
+	int maker = openat(tmp, ".", O_RDONLY | O_DIRECTORY);
+	cr_assert_eq(flock(maker, LOCK_SH), 0);
+	cr_expect_eq(store_sweep(f.store), 0);
+	cr_expect_eq(count_in(tmp, "."), 3);
+	close(maker);
+	cr_expect_eq(store_sweep(f.store), 2);
+	cr_expect_eq(faccessat(tmp, "alive", F_OK, 0), 0, "one in use was swept away");
+	cr_expect_eq(count_in(tmp, "."), 1);
+	close(alive);
+	cr_expect_eq(store_sweep(f.store), 1);
 	close(tmp);
 	fixture_close(&f);
 }

@@ -1,0 +1,243 @@
+/* What an import is told of its source, what it remembers of it, what it shares, and ids that collide. */
+#include "test_layers_util.h"
+
+#include <openssl/sha.h>
+#include <sys/file.h>
+#include <sys/xattr.h>
+
+#include "layers/hash.h"
+
+/* Every tree has the same id while this is set. */
+static bool collide;
+
+void hash_test_hook(uint8_t id[16])
+{
+	if (collide)
+		memset(id, 0x11, 16);
+}
+
+static int import(struct fixture *f, const struct layer_source *source, struct layer_info *info, struct err *err)
+{
+	*info = (struct layer_info){.held = 0};
+	return layer_import(f->store, source, info, err);
+}
+
+static void digest_of(int fd, char ret[65])
+{
+	uint8_t sha[32];
+	off_t len = lseek(fd, 0, SEEK_END);
+	char *all = malloc((size_t)len);
+	cr_assert_eq(pread(fd, all, (size_t)len, 0), len);
+	SHA256((const uint8_t *)all, (size_t)len, sha);
+	format_hex(sha, sizeof(sha), ret);
+	free(all);
+}
+
+Test(layers_source, a_crafted_collision_is_refused)
+{
+	struct fixture f;
+	struct layer_info a, b, again;
+	struct err err = ERR_INIT;
+	fixture_open(&f, true);
+	int one = TAR({"f", '0', .data = "honest", .mode = 0644}), two = TAR({"f", '0', .data = "crafted", .mode = 0644}),
+	    same = TAR({"./f", '0', .data = "honest", .mode = 0644});
+	collide = true;
+	cr_assert_eq(layer_import_tar(f.store, one, &a, &err), 0, "%s", err_msg(&err));
+	cr_expect_eq(layer_import_tar(f.store, two, &b, &err), -EEXIST, "%s", err_msg(&err));
+	cr_expect(strstr(err_msg(&err), "other content"), "%s", err_msg(&err));
+	cr_assert_eq(layer_import_tar(f.store, same, &again, &err), 0, "%s", err_msg(&err));
+	cr_expect(again.existed);
+	cr_expect_eq(a.id[0], 0x11);
+	int d = layer_dir(&f, &a, "diff");
+	content_is(d, "f", "honest");
+	cr_expect_eq(count_in(store_layers_fd(f.store), "tmp"), 0);
+	close(d);
+	close(one);
+	close(two);
+	close(same);
+	fixture_close(&f);
+}
+
+static unsigned calls;
+static uint64_t last_done, last_total;
+
+static void progress(void *ctx, uint64_t done, uint64_t total)
+{
+	cr_assert(done >= last_done);
+	calls++;
+	last_done = done;
+	last_total = total;
+}
+
+Test(layers_source, digests_are_compared)
+{
+	struct fixture f;
+	struct layer_info info;
+	struct err err = ERR_INIT;
+	char sha[65], zero[65];
+	fixture_open(&f, true);
+	int fd = TAR({"f", '0', .data = "x", .mode = 0644});
+	digest_of(fd, sha);
+	memset(zero, '0', 64);
+	zero[64] = '\0';
+	struct layer_source source = {.fd = fd, .sha256 = zero, .progress = progress};
+	cr_expect_eq(import(&f, &source, &info, &err), -EBADMSG, "%s", err_msg(&err));
+	cr_expect(strstr(err_msg(&err), sha), "%s", err_msg(&err));
+	source.sha256 = sha;
+	source.diff_id = zero;
+	cr_expect_eq(import(&f, &source, &info, &err), -EBADMSG, "%s", err_msg(&err));
+	cr_expect_eq(count_in(store_layers_fd(f.store), "."), 2, "something was stored");
+	source.diff_id = sha; /* of a plain tar they are one */
+	last_done = calls = 0;
+	cr_assert_eq(import(&f, &source, &info, &err), 0, "%s", err_msg(&err));
+	cr_expect(!info.existed);
+	cr_expect_eq(last_done, 2048);
+	cr_expect_eq(last_total, 2048);
+	layer_info_release(&info);
+	/* Known by now: the same checks must hold. */
+	last_done = calls = 0;
+	cr_assert_eq(import(&f, &source, &info, &err), 0, "%s", err_msg(&err));
+	cr_expect(info.existed);
+	cr_expect_gt(calls, 0);
+	layer_info_release(&info);
+	source.diff_id = zero;
+	last_done = 0;
+	cr_expect_eq(import(&f, &source, &info, &err), -EBADMSG, "%s", err_msg(&err));
+	source.diff_id = NULL;
+	last_done = 0;
+	cr_assert_eq(pwrite(fd, "y", 1, 512), 1);
+	cr_expect_eq(import(&f, &source, &info, &err), -EBADMSG, "a changed blob passed as the known one");
+	close(fd);
+	fixture_close(&f);
+}
+
+/* An archive inside of another file, as blobs in an uncompressed image archive lie. */
+Test(layers_source, reads_a_part_of_a_file)
+{
+	struct fixture f;
+	struct layer_info a, b;
+	struct err err = ERR_INIT;
+	char block[2048];
+	fixture_open(&f, true);
+	int tar = TAR({"f", '0', .data = "x", .mode = 0644});
+	cr_assert_eq(pread(tar, block, sizeof(block), 0), (ssize_t)sizeof(block));
+	int fd = memfd_create("part", MFD_CLOEXEC);
+	cr_assert_eq(pwrite(fd, block, sizeof(block), 777), (ssize_t)sizeof(block));
+	cr_assert_eq(pwrite(fd, "rubbish", 7, 777 + sizeof(block)), 7);
+	cr_assert_eq(layer_import_tar(f.store, tar, &a, &err), 0, "%s", err_msg(&err));
+	struct layer_source source = {.fd = fd, .offset = 777, .size = sizeof(block)};
+	cr_assert_eq(import(&f, &source, &b, &err), 0, "%s", err_msg(&err));
+	cr_expect_arr_eq(a.id, b.id, 16);
+	cr_expect(b.existed);
+	source.size = 1 << 20;
+	cr_expect_eq(import(&f, &source, &b, &err), -EINVAL, "%s", err_msg(&err));
+	source.offset = UINT64_MAX;
+	cr_expect_eq(import(&f, &source, &b, &err), -EINVAL, "%s", err_msg(&err));
+	close(fd);
+	close(tar);
+	fixture_close(&f);
+}
+
+Test(layers_source, what_was_imported_is_held)
+{
+	struct fixture f;
+	struct layer_info info, again;
+	struct err err = ERR_INIT;
+	fixture_open(&f, true);
+	int fd = TAR({"f", '0', .data = "x", .mode = 0644});
+	cr_assert_eq(layer_import_tar(f.store, fd, &info, &err), 0, "%s", err_msg(&err));
+	cr_assert_gt(info.held, 2);
+	int d = layer_dir(&f, &info, ".");
+	cr_expect_eq(stat_at(d, "used").st_uid, STORE_WORKER_UID);
+	cr_expect_eq(stat_at(d, "tree").st_mode, S_IFREG | 0444);
+	int used = openat(d, "used", O_RDONLY);
+	cr_expect_eq(flock(used, LOCK_EX | LOCK_NB), -1, "nobody holds it");
+	cr_assert_eq(layer_import_tar(f.store, fd, &again, &err), 0, "%s", err_msg(&err));
+	layer_info_release(&info);
+	cr_expect_eq(flock(used, LOCK_EX | LOCK_NB), -1, "the second import does not hold it");
+	layer_info_release(&again);
+	layer_info_release(&again);
+	cr_expect_eq(flock(used, LOCK_EX | LOCK_NB), 0);
+	close(used);
+	close(d);
+	close(fd);
+	fixture_close(&f);
+}
+
+Test(layers_source, equal_files_are_stored_once)
+{
+	struct fixture f;
+	struct layer_info a, b;
+	struct err err = ERR_INIT;
+	static char big[100000];
+	memset(big, 'b', sizeof(big) - 1);
+	fixture_open(&f, true);
+	const struct ustar large = {"d/large", '0', .data = big, .mode = 0644, .mtime = 5}, small = {"d/small", '0', .data = "s", .mode = 0600},
+			   dir = {"d/", '5', .mode = 0755, .mtime = 777};
+	int one = TAR(dir, large, small, {"mine", '0', .data = "1"}), two = TAR(dir, large, small, {"mine", '0', .data = "2"}, {"d/copy", '0', .data = big, .mode = 0640, .mtime = 5});
+	cr_assert_eq(layer_import_tar(f.store, one, &a, &err), 0, "%s", err_msg(&err));
+	cr_assert_eq(layer_import_tar(f.store, two, &b, &err), 0, "%s", err_msg(&err));
+	int x = layer_dir(&f, &a, "diff"), y = layer_dir(&f, &b, "diff");
+	cr_expect_eq(stat_at(x, "d/small").st_ino, stat_at(y, "d/small").st_ino);
+	cr_expect_eq(stat_at(x, "d/large").st_ino, stat_at(y, "d/large").st_ino);
+	cr_expect_neq(stat_at(y, "d/copy").st_ino, stat_at(y, "d/large").st_ino, "another mode");
+	cr_expect_neq(stat_at(x, "mine").st_ino, stat_at(y, "mine").st_ino);
+	content_is(y, "mine", "2");
+	content_is(y, "d/large", big);
+	cr_expect_eq(stat_at(y, "d").st_mtim.tv_sec, 777, "making links has left a trace");
+	cr_expect_eq(stat_at(y, "d").st_nlink, 2);
+	close(x);
+	close(y);
+	close(one);
+	close(two);
+	fixture_close(&f);
+}
+
+/* An object that a failing disk (or a helper that lied) has changed must not get into the next layer. */
+Test(layers_source, a_damaged_object_is_not_shared)
+{
+	struct fixture f;
+	struct layer_info a, b;
+	struct err err = ERR_INIT;
+	fixture_open(&f, true);
+	int one = TAR({"f", '0', .data = "content", .mode = 0644}), two = TAR({"f", '0', .data = "content", .mode = 0644}, {"g", '0'});
+	cr_assert_eq(layer_import_tar(f.store, one, &a, &err), 0, "%s", err_msg(&err));
+	int x = layer_dir(&f, &a, "diff");
+	int fd = openat(x, "f", O_WRONLY);
+	const struct timespec times[2] = {{.tv_sec = 0}, {.tv_sec = 0}};
+	cr_assert_eq(pwrite(fd, "CONTENT", 7, 0), 7);
+	cr_assert_eq(futimens(fd, times), 0);
+	close(fd);
+	cr_assert_eq(layer_import_tar(f.store, two, &b, &err), 0, "%s", err_msg(&err));
+	int y = layer_dir(&f, &b, "diff");
+	content_is(y, "f", "content");
+	cr_expect_eq(stat_at(y, "f").st_nlink, 2, "it is the object now");
+	close(x);
+	close(y);
+	close(one);
+	close(two);
+	fixture_close(&f);
+}
+
+Test(layers_source, a_layer_of_version_1_is_refused_with_advice)
+{
+	struct fixture f;
+	struct layer_info info;
+	struct err err = ERR_INIT;
+	fixture_open(&f, true);
+	int fd = TAR({"f", '0', .data = "x", .mode = 0644});
+	cr_assert_eq(layer_import_tar(f.store, fd, &info, &err), 0, "%s", err_msg(&err));
+	int d = layer_dir(&f, &info, ".");
+	char id[ID128_TEXT_MAX], text[400];
+	format_id128(info.id, id);
+	snprintf(text, sizeof(text), "{\"id\": \"%s\", \"sha256\": \"%064d\", \"bytes\": 1, \"entries\": 2, \"pack_bytes\": 0, \"created\": 5}\n", id, 0);
+	write_at(d, "layer.json", text, 0444);
+	cr_expect_eq(layer_load(f.store, info.id, &info, &err), -ESTALE);
+	cr_expect(strstr(err_msg(&err), "import it again"), "%s", err_msg(&err));
+	layer_info_release(&info);
+	cr_assert_eq(layer_import_tar(f.store, fd, &info, &err), 0, "%s", err_msg(&err));
+	cr_expect_eq(layer_load(f.store, info.id, &info, &err), 0, "%s", err_msg(&err));
+	close(d);
+	close(fd);
+	fixture_close(&f);
+}
