@@ -522,6 +522,7 @@ int supervise(const struct supervisor_config *config)
 	if (r == 0)
 		r = store_open(config->state, &s.store, &err);
 	if (r == 0 && config->restart) { /* a worker: what costs time once is paid before anybody waits */
+		store_settle(s.store);	 /* what it removes is for the sweep */
 		store_sweep(s.store);
 		store_warm();
 	}
@@ -535,6 +536,8 @@ int supervise(const struct supervisor_config *config)
 		r = s.signals = block_signals(&err);
 	if (r >= 0)
 		r = run_until_end(&s, &err);
+	if (s.store && config->restart)
+		store_settle(s.store);
 	if (r < 0) {
 		log_error("%s", err_msg(&err));
 		r = 125;

@@ -4,7 +4,7 @@
  * 0000 files, and has no right over anything else. No stranger's format is parsed: names, sizes and bytes are all.
  *
  * Everything in a commit belongs to the job's user, and all times are COMMIT_MTIME: the same outputs of two jobs are
- * one layer. Nothing is synced: a job's outputs can be made again, and what a power cut leaves of them is noticed.
+ * one layer. Nothing is synced: a job's outputs can be made again, and what a power cut leaves of them is noticed (settle.c).
  */
 #include <errno.h>
 #include <fcntl.h>

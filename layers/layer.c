@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "layers/canonical.h"
 #include "layers/import.h"
+#include "layers/settle.h"
 #include "layers/share.h"
 #include "layers/store_internal.h"
 #include "layers/tree_file.h"
@@ -222,6 +223,8 @@ static int read_description(struct store *store, const uint8_t id[16], struct de
 		return err_say(err, ESTALE, "the layer xxh128:%s was made by another version of petri; import it again", hex);
 	if (r < 0 || memcmp(ret->info.id, id, 16) != 0)
 		return err_say(err, EUCLEAN, "the layer xxh128:%s is damaged: its " DESCRIPTION " cannot be read", hex);
+	if (!settle_survived(store, hex))
+		return err_say(err, EUCLEAN, "the layer xxh128:%s had not reached the disk when the machine stopped", hex);
 	return 0;
 }
 
@@ -348,6 +351,8 @@ static int complete(struct layer_temp *temp, const struct layer_made *made, bool
 	int r = pack_size(temp, made, ret_pack, err);
 	if (r == 0)
 		r = write_description(temp->fd, made, *ret_pack, sync, err);
+	if (r == 0 && !sync)
+		r = settle_mark(temp->fd, err);
 	if (r < 0)
 		return r;
 	if (fchmod(temp->tree, 0444) < 0 || fchmod(temp->fd, 0755) < 0 || (sync && syncfs(temp->fd) < 0))

@@ -46,6 +46,9 @@ const char *store_path(const struct store *store);
 /* store_sweep - remove the temporary trees and files that a crash left behind. Those in use are locked and stay. As root.
  * Return: how many. */
 uint64_t store_sweep(struct store *store);
+/* store_settle - make commits durable that are not yet, and remove those that the machine's stop has overtaken. As root, at a worker's
+ * start and end: it may wait for the disk. */
+void store_settle(struct store *store);
 /* store_warm - pay the one-time set-up of the hashes (1.5 ms) now instead of at the first commit or blob. */
 void store_warm(void);
 

@@ -344,3 +344,44 @@ Test(layers_commit, the_worker_reads_the_pack)
 	cr_expect_eq(status, 0);
 	job_close(&j);
 }
+
+/* The machine stopped before the disk had it: a mark of another boot. */
+Test(layers_commit, what_a_power_cut_overtook)
+{
+	struct job j;
+	struct layer_info info, again;
+	char hex[33], path[80];
+	job_open(&j);
+	job_file(&j, "f", "content", 0644);
+	info = commit_ok(&j, "/work");
+	format_hex(info.id, 16, hex);
+	(void)snprintf(path, sizeof(path), "%s/unsynced", hex);
+	int layers = store_layers_fd(j.f.store);
+	cr_assert_eq(faccessat(layers, path, F_OK, 0), 0);
+	cr_assert_eq(layer_load(j.f.store, info.id, &again, NULL), 0);
+
+	int fd = openat(layers, path, O_WRONLY | O_TRUNC);
+	cr_assert_geq(fd, 0); /* cut off: as good as another boot's */
+	close(fd);
+	cr_assert_eq(layer_load(j.f.store, info.id, &again, NULL), -EUCLEAN);
+	layer_info_release(&info);
+	info = commit_ok(&j, "/work"); /* the same outputs again: made anew */
+	cr_assert_eq(layer_load(j.f.store, info.id, &again, NULL), 0);
+
+	store_settle(j.f.store);
+	cr_assert_lt(faccessat(layers, path, F_OK, 0), 0, "durable by now");
+	cr_assert_eq(layer_load(j.f.store, info.id, &again, NULL), 0);
+	layer_info_release(&info);
+
+	job_file(&j, "g", "more", 0644);
+	info = commit_ok(&j, "/work");
+	layer_info_release(&info);
+	format_hex(info.id, 16, hex);
+	(void)snprintf(path, sizeof(path), "%s/unsynced", hex);
+	fd = openat(layers, path, O_WRONLY | O_TRUNC);
+	cr_assert_eq(write(fd, "00000000-0000-0000-0000-000000000000", 36), 36);
+	close(fd);
+	store_settle(j.f.store);
+	cr_assert_eq(layer_load(j.f.store, info.id, &again, NULL), -ENOENT);
+	job_close(&j);
+}
