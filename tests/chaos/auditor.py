@@ -65,6 +65,8 @@ class Auditor:
         nonce = os.urandom(12).hex()
         slow = self.random.randrange(100) < self.o.slow
         nap = self.random.choice((0.05, 0.1, 0.2, 0.5, 1.0)) if slow else 0
+        if slow and self.random.randrange(20) == 0:
+            nap = self.o.long
         argv = ["/bin/sh", "-c", f"sleep {nap}; echo {nonce}"] if slow else ["/bin/echo", nonce]
         text = json.dumps({"image": "host", "argv": argv, "limits": {"wall_ms": 20000}, "meta": {"n": number}})
         stream = self.random.choice((STREAMS[1],) * 8 + (STREAMS[0], STREAMS[2]))
@@ -173,7 +175,7 @@ class Auditor:
         self.patiently("no result is gone", lambda: len(self.read(list(self.digest))) == len(self.digest) or self.missing())
         self.patiently("streams and pending lists stay empty", self.nothing_open)
         again = sum(n - 1 for n in self.attempts.values())
-        return {"jobs": len(self.digest), "seconds": round(took, 1), "reruns": again, "added_again": self.added_again,
+        return {"jobs": len(self.digest), "seconds": round(took, 1), "reruns": again, "rerun": {j: n - 1 for j, n in self.attempts.items() if n > 1}, "added_again": self.added_again,
                 "workers": self.workers, "slowest_s": round(self.slowest_s, 1), "wrong": self.wrong}
 
 
@@ -187,6 +189,7 @@ def main():
     p.add_argument("--seed", type=int, required=True)
     p.add_argument("--window", type=int, default=200)
     p.add_argument("--slow", type=int, default=10)
+    p.add_argument("--long", type=float, default=4.0, help="seconds that every twentieth of the slow ones takes")
     p.add_argument("--settle", type=float, default=2.0)
     p.add_argument("--seconds", type=float, default=540)
     auditor = Auditor(p.parse_args())
