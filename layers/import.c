@@ -42,6 +42,7 @@ struct import {
 	uint64_t raw_bytes;
 	bool want_diff_id;
 	uint8_t diff_id[32];
+	uint8_t tree[32];	   /* SHA-256 of the layer's description */
 	int raw_in, raw_out;	   /* caller → parser; -1: none */
 	int stream_in, stream_out; /* → writer */
 };
@@ -256,6 +257,7 @@ static void note_source(const struct import *import, const struct layer_info *in
 	memcpy(known.id, info->id, sizeof(known.id));
 	if (import->want_diff_id)
 		format_hex(import->diff_id, 32, known.diff_id);
+	format_hex(import->tree, 32, known.tree);
 	format_hex(import->sha256, 32, hex);
 	import_known_note(import->store, hex, import->source->archive->oci, &known);
 }
@@ -270,6 +272,7 @@ static int store_tree(struct import *import, struct layer_temp *temp, const stru
 		return r;
 	if (made.entries != report->entries)
 		return err_say(err, EPROTO, "the import helper's description of the tree is not what it says it is");
+	memcpy(import->tree, made.sha256, sizeof(import->tree));
 	r = layer_find(import->store, &made, ret, err);
 	if (r != 0)
 		return r < 0 ? r : 0;
@@ -314,9 +317,16 @@ int import_run(struct store *store, const struct import_source *source, struct l
 static bool take_known(struct store *store, const struct layer_source *args, const struct import_known *known,
 	struct layer_info *ret)
 {
+	char tree[65];
 	if (args->diff_id && strcmp(args->diff_id, known->diff_id) != 0)
 		return false; /* unknown, or wrong: then the import says so */
-	return layer_take(store, known->id, ret, NULL) == 0;
+	if (layer_take(store, known->id, ret, NULL) < 0)
+		return false;
+	/* What has the id now may be another tree than the one that was recorded. */
+	if (layer_sha256(store, known->id, tree, NULL) == 0 && strcmp(tree, known->tree) == 0)
+		return true;
+	layer_info_release(ret);
+	return false;
 }
 
 /*
