@@ -320,3 +320,40 @@ Test(layers_source, a_record_holds_off_the_sweep)
 	cr_expect_str_eq(found.tree, sha);
 	fixture_close(&f);
 }
+
+/* What a writer that was taken over leaves: an honest description, and another tree beside it. */
+Test(layers_source, a_tree_unlike_its_description_is_replaced)
+{
+	struct fixture f;
+	struct layer_info a, b;
+	struct err err = ERR_INIT;
+	fixture_open(&f, true);
+	int one = TAR({"f", '0', .data = "honest", .mode = 0644, .mtime = 5}), same = TAR({"./f", '0', .data = "honest", .mode = 0644, .mtime = 5});
+	cr_assert_eq(layer_import_tar(f.store, one, &a, &err), 0, "%s", err_msg(&err));
+	int d = layer_dir(&f, &a, "diff"), fd = openat(d, "f", O_WRONLY | O_CLOEXEC);
+	const struct timespec times[2] = {{.tv_sec = 5}, {.tv_sec = 5}};
+	cr_assert_eq(pwrite(fd, "wicked", 6, 0), 6);
+	cr_assert_eq(futimens(fd, times), 0);
+	close(fd);
+	close(d);
+	/* In use it stays, and is given to nobody. */
+	cr_expect_eq(layer_import_tar(f.store, same, &b, &err), -EBUSY, "%s", err_msg(&err));
+	cr_expect(strstr(err_msg(&err), "in use"), "%s", err_msg(&err));
+	layer_info_release(&a);
+	cr_assert_eq(layer_import_tar(f.store, same, &b, &err), 0, "%s", err_msg(&err));
+	cr_expect_not(b.existed);
+	cr_expect_eq(memcmp(a.id, b.id, 16), 0);
+	d = layer_dir(&f, &b, "diff");
+	content_is(d, "f", "honest");
+	close(d);
+	layer_info_release(&b);
+	/* A sound one is shared as ever. */
+	int third = TAR({".//f", '0', .data = "honest", .mode = 0644, .mtime = 5});
+	cr_assert_eq(layer_import_tar(f.store, third, &b, &err), 0, "%s", err_msg(&err));
+	cr_expect(b.existed);
+	layer_info_release(&b);
+	close(one);
+	close(same);
+	close(third);
+	fixture_close(&f);
+}
