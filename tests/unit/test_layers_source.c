@@ -7,6 +7,8 @@
 
 #include "layers/hash.h"
 #include "layers/import.h"
+#include "layers/layer.h"
+#include "layers/share.h"
 
 /* Every tree has the same id while this is set. */
 static bool collide;
@@ -355,5 +357,47 @@ Test(layers_source, a_tree_unlike_its_description_is_replaced)
 	close(one);
 	close(same);
 	close(third);
+	fixture_close(&f);
+}
+
+/* Attributes, such as an access control list, belong to the inode: they must not come along into another layer. */
+Test(layers_source, a_file_with_attributes_is_not_shared)
+{
+	struct fixture f;
+	struct layer_info a, b;
+	struct err err = ERR_INIT;
+	fixture_open(&f, true);
+	const struct ustar file = {"f", '0', .data = "content", .mode = 0644};
+	int one = TAR(file), two = TAR(file, {"g", '0'});
+	cr_assert_eq(layer_import_tar(f.store, one, &a, &err), 0, "%s", err_msg(&err));
+	int x = layer_dir(&f, &a, "diff"), fd = openat(x, "f", O_RDONLY | O_CLOEXEC);
+	cr_assert_eq(fsetxattr(fd, "trusted.planted", "1", 1, 0), 0, "%s", strerror(errno));
+	cr_assert_eq(layer_import_tar(f.store, two, &b, &err), 0, "%s", err_msg(&err));
+	int y = layer_dir(&f, &b, "diff");
+	cr_expect_neq(stat_at(x, "f").st_ino, stat_at(y, "f").st_ino, "the object's attribute came along");
+	cr_expect_eq(stat_at(y, "f").st_nlink, 2, "it is the object now");
+	close(fd);
+	/* Nor does such a file become an object, or give way to one and lose what it has. */
+	struct layer_temp temp = LAYER_TEMP_INIT;
+	temp.fd = layer_dir(&f, &a, ".");
+	temp.diff = x;
+	temp.tree = openat(temp.fd, "tree", O_RDONLY | O_CLOEXEC);
+	share_all(f.store, &temp);
+	cr_expect_neq(stat_at(x, "f").st_ino, stat_at(y, "f").st_ino);
+	cr_assert_eq(tree_remove(store_fd(f.store), "objects", &err), 0);
+	cr_assert_eq(mkdirat(store_fd(f.store), "objects", 0700), 0);
+	struct store *again;
+	cr_assert_eq(store_open(f.state, &again, &err), 0, "%s", err_msg(&err));
+	share_all(again, &temp);
+	cr_expect_eq(stat_at(x, "f").st_nlink, 1, "it was offered to other layers");
+	store_free(again);
+	layer_info_release(&a);
+	layer_info_release(&b);
+	close(temp.tree);
+	close(temp.fd);
+	close(x);
+	close(y);
+	close(one);
+	close(two);
 	fixture_close(&f);
 }
