@@ -17,6 +17,15 @@ bool attr_kept(const char *name)
 		strncmp(name, overlay, strlen(overlay)) != 0;
 }
 
+bool attr_of_host(const char *name)
+{
+	static const char *const names[] = {"security.selinux", "security.SMACK64", "security.ima", "security.evm", "security.apparmor"};
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
 /* The place of a name. Return: its index, with *ret_there; else where it belongs. */
 static size_t place_of(const struct attrs *attrs, const char *name, bool *ret_there)
 {

@@ -28,6 +28,9 @@ struct attrs {
 /* attr_kept - whether a layer keeps an attribute of this name. */
 bool attr_kept(const char *name);
 
+/* attr_of_host - whether a security module of the host puts this one on every file: it is none of a layer's. */
+bool attr_of_host(const char *name);
+
 /* attrs_add - copy one in; the last of a name counts. Return: 0, -E2BIG past a bound, -EINVAL for a name that is not kept, -ENOMEM. */
 int attrs_add(struct attrs *attrs, const char *name, const void *value, size_t len);
 void attrs_clear(struct attrs *attrs);

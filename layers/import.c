@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -29,8 +30,10 @@
 #include "layers/layer.h"
 #include "layers/share.h"
 #include "layers/store_internal.h"
+#include "layers/verify.h"
 
 #define SOCKET_BUFFER (1 << 20)
+#define SHOWN 480	    /* of a difference */
 #define PARSER_DIR "parser" /* in the temporary layer: the parser's empty root directory */
 
 struct import {
@@ -42,6 +45,7 @@ struct import {
 	uint64_t raw_bytes;
 	bool want_diff_id;
 	uint8_t diff_id[32];
+	uint8_t tree[32];	   /* SHA-256 of the layer's description */
 	int raw_in, raw_out;	   /* caller → parser; -1: none */
 	int stream_in, stream_out; /* → writer */
 };
@@ -256,8 +260,38 @@ static void note_source(const struct import *import, const struct layer_info *in
 	memcpy(known.id, info->id, sizeof(known.id));
 	if (import->want_diff_id)
 		format_hex(import->diff_id, 32, known.diff_id);
+	format_hex(import->tree, 32, known.tree);
 	format_hex(import->sha256, 32, hex);
 	import_known_note(import->store, hex, import->source->archive->oci, &known);
+}
+
+static void keep_first(void *ctx, const char *what)
+{
+	char *first = ctx;
+	if (!*first)
+		(void)snprintf(first, SHOWN, "%s", what);
+}
+
+/*
+ * An id is that of a description, and a writer that was taken over may have described another tree than it wrote. So before
+ * ours gives way to the one that is there, that one is read. Return: 1 when it is sound; 0 when it was not, and is out
+ * of the way; or -errno, and nothing is held.
+ */
+static int check_existing(struct store *store, struct layer_info *info, struct err *err)
+{
+	char hex[33], first[SHOWN] = "";
+	struct verify verify = {.differs = keep_first, .ctx = first};
+	format_hex(info->id, 16, hex);
+	int r = layer_verify(store, info->id, &verify, err);
+	if (r < 0) {
+		layer_info_release(info);
+		return err_wrap(err, "verify the layer xxh128:%s that is there already", hex);
+	}
+	if (verify.differences == 0)
+		return 1;
+	log_warn("a layer of the store is not the tree that its description says id=xxh128:%s differences=%" PRIu64 " first=%s", hex,
+		verify.differences, first);
+	return layer_displace(store, info, err);
 }
 
 /* As a new layer, or the one that is there with the same tree. */
@@ -270,11 +304,19 @@ static int store_tree(struct import *import, struct layer_temp *temp, const stru
 		return r;
 	if (made.entries != report->entries)
 		return err_say(err, EPROTO, "the import helper's description of the tree is not what it says it is");
+	memcpy(import->tree, made.sha256, sizeof(import->tree));
 	r = layer_find(import->store, &made, ret, err);
+	if (r == 1)
+		r = check_existing(import->store, ret, err);
 	if (r != 0)
 		return r < 0 ? r : 0;
 	share_large(import->store, temp);
-	return layer_publish(temp, &made, true, ret, err);
+	r = layer_publish(temp, &made, true, ret, err);
+	if (r < 0 || !ret->existed)
+		return r;
+	/* Another process's, which was quicker. */
+	r = check_existing(import->store, ret, err);
+	return r == 0 ? err_say(err, EAGAIN, "another import left a damaged layer with the same id just now; import again") : MIN(r, 0);
 }
 
 int import_run(struct store *store, const struct import_source *source, struct layer_info *ret, struct err *err)
@@ -314,9 +356,16 @@ int import_run(struct store *store, const struct import_source *source, struct l
 static bool take_known(struct store *store, const struct layer_source *args, const struct import_known *known,
 	struct layer_info *ret)
 {
+	char tree[65];
 	if (args->diff_id && strcmp(args->diff_id, known->diff_id) != 0)
 		return false; /* unknown, or wrong: then the import says so */
-	return layer_take(store, known->id, ret, NULL) == 0;
+	if (layer_take(store, known->id, ret, NULL) < 0)
+		return false;
+	/* What has the id now may be another tree than the one that was recorded. */
+	if (layer_sha256(store, known->id, tree, NULL) == 0 && strcmp(tree, known->tree) == 0)
+		return true;
+	layer_info_release(ret);
+	return false;
 }
 
 /*

@@ -44,6 +44,7 @@ struct import_known {
 	uint8_t id[16];
 	uint64_t size;	  /* of the raw bytes */
 	char diff_id[65]; /* "" when it was not asked for */
+	char tree[65];	  /* SHA-256 of the layer's description: an id alone can be another tree's by now */
 };
 
 /* import_known_find - what a source with this SHA-256 became. Return: whether there is a sound record. */

@@ -1,7 +1,8 @@
 /*
  * What became of the sources that were imported: layers/by-source/<SHA-256 of the raw bytes>.<tar or oci>, one line with
- * the layer's id, the number of raw bytes, and the SHA-256 of the uncompressed tar or "-". Root's, in the caller. A
- * record that cannot be read, or whose layer is gone, is as good as none; gc removes it.
+ * the layer's id, the number of raw bytes, the SHA-256 of the uncompressed tar or "-", and that of the layer's
+ * description. Root's, in the caller. A record that cannot be read, or whose layer is gone, is as good as none; gc
+ * removes it. So is one of an earlier petri, without the last: an id can be had again by a tree made to collide.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -36,17 +38,18 @@ static const char *suffix(bool oci)
 static bool read_record(struct store *store, const char *name, struct import_known *ret)
 {
 	_cleanup_free_ char *text = NULL;
-	char id[ID128_TEXT_MAX], diff_id[65], *end;
+	char id[ID128_TEXT_MAX], diff_id[65], tree[65], *end;
 	unsigned long long size;
 	if (fd_read_file(store->by_source, name, KNOWN_MAX, &text, NULL, NULL) < 0)
 		return false;
 	/* A record that a power cut left empty or cut off has no newline. */
 	end = strchr(text, '\n');
-	if (!end || end[1] != '\0' || sscanf(text, "%39s %llu %64s", id, &size, diff_id) != 3 ||
-		parse_id128(id, ret->id, NULL) < 0 || (strcmp(diff_id, "-") != 0 && !is_sha256(diff_id)))
+	if (!end || end[1] != '\0' || sscanf(text, "%39s %llu %64s %64s", id, &size, diff_id, tree) != 4 ||
+		parse_id128(id, ret->id, NULL) < 0 || (strcmp(diff_id, "-") != 0 && !is_sha256(diff_id)) || !is_sha256(tree))
 		return false;
 	ret->size = size;
 	(void)snprintf(ret->diff_id, sizeof(ret->diff_id), "%s", strcmp(diff_id, "-") == 0 ? "" : diff_id);
+	memcpy(ret->tree, tree, sizeof(ret->tree));
 	return true;
 }
 
@@ -85,9 +88,14 @@ static int write_record(struct store *store, const char *name, const char *text,
 	int r = tree_random_name(temp);
 	if (r < 0)
 		return r;
+	_cleanup_close_ int gate = sweep_hold_off(store->layers_tmp);
+	if (gate < 0)
+		return gate;
 	_cleanup_close_ int fd = openat(store->layers_tmp, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
+	(void)flock(fd, LOCK_EX | LOCK_NB); /* tells store_sweep() that it is in use */
+	cleanup_close(&gate);
 	r = fd_write_all(fd, text, len);
 	if (r == 0 && renameat(store->layers_tmp, temp, store->by_source, name) < 0)
 		r = -errno;
@@ -103,7 +111,7 @@ void import_known_note(struct store *store, const char *sha256, bool oci, const 
 		return;
 	format_id128(known->id, id);
 	(void)snprintf(name, sizeof(name), "%s%s", sha256, suffix(oci));
-	int len = snprintf(text, sizeof(text), "%s %" PRIu64 " %s\n", id, known->size, *known->diff_id ? known->diff_id : "-");
+	int len = snprintf(text, sizeof(text), "%s %" PRIu64 " %s %s\n", id, known->size, *known->diff_id ? known->diff_id : "-", known->tree);
 	int r = write_record(store, name, text, (size_t)len);
 	if (r < 0)
 		log_debug("a source is not recorded: %s, ignoring", strerror(-r));

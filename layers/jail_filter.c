@@ -87,7 +87,7 @@ static const int trees[] = {
 	SYS_fchown,
 	SYS_fchownat,
 	SYS_utimensat,
-	SYS_fsetxattr, /* user.* only: the helper has no capability for the others */
+	SYS_fsetxattr, /* user.*, and system.posix_acl_*, for which owning the file is enough; the others take a capability */
 	SYS_fgetxattr,
 	SYS_flistxattr,
 	SYS_fremovexattr,

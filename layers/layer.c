@@ -333,6 +333,25 @@ int layer_find(struct store *store, const struct layer_made *made, struct layer_
 	return 1;
 }
 
+int layer_displace(struct store *store, struct layer_info *info, struct err *err)
+{
+	char hex[33], path[33 + sizeof("/" LAYER_USED)];
+	struct stat st, there;
+	_cleanup_close_ int held = info->held;
+	info->held = 0;
+	format_hex(info->id, 16, hex);
+	(void)snprintf(path, sizeof(path), "%s/" LAYER_USED, hex);
+	int r = flock(held, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+	if (r == -EWOULDBLOCK)
+		return err_say(err, EBUSY, "the layer xxh128:%s in the store is damaged and in use: stop the jobs and images that use it, and import again", hex);
+	if (r < 0 || fstat(held, &st) < 0)
+		return err_set(err, r < 0 ? r : errno, "lock the layer xxh128:%s", hex);
+	/* Changing a lock lets go of it for a moment: gc may have been quicker, and what lies there now be another one. */
+	if (fstatat(store->layers, path, &there, AT_SYMLINK_NOFOLLOW) < 0 || there.st_dev != st.st_dev || there.st_ino != st.st_ino)
+		return 0;
+	return move_away(store, hex, err);
+}
+
 static int pack_size(const struct layer_temp *temp, const struct layer_made *made, uint64_t *ret, struct err *err)
 {
 	struct stat st;

@@ -64,6 +64,13 @@ int layer_take(struct store *store, const uint8_t id[16], struct layer_info *ret
 int layer_find(struct store *store, const struct layer_made *made, struct layer_info *ret, struct err *err);
 
 /*
+ * layer_displace - move a layer that turned out not to be what its description says out of the way, so that its id can be
+ * published anew. @info: held; let go of in any case.
+ * Return: 0, also when it is gone already, -EBUSY when somebody else holds it, or -errno.
+ */
+int layer_displace(struct store *store, struct layer_info *info, struct err *err);
+
+/*
  * layer_publish - write layer.json and rename the temporary directory to its id.
  * A layer with that id and the same SHA-256 is shared, and ours dropped; with another one, -EEXIST.
  * @sync: make all of it durable first.

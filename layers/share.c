@@ -16,12 +16,14 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "layers/attrs.h"
 #include "layers/hash.h"
 #include "layers/store_internal.h"
 #include "layers/tree_file.h"
@@ -67,6 +69,21 @@ static int enter_parent(struct share *s, const struct tree_file_entry *e)
 	if (s->parent < 0)
 		return s->parent;
 	return fstat(s->parent, &s->parent_stat) < 0 ? -errno : 0;
+}
+
+/*
+ * Whether a file carries what is in no description, and would come into another layer with the inode: an access control
+ * list needs nothing but the file's owner to be set, and that is the helper.
+ */
+static bool has_attributes(struct share *s, int fd)
+{
+	ssize_t len = flistxattr(fd, s->buf, COMPARE_BUFFER);
+	if (len < 0)
+		return errno != ENOTSUP;
+	for (const char *name = s->buf; name < s->buf + len; name += strlen(name) + 1)
+		if (!attr_of_host(name))
+			return true;
+	return false;
 }
 
 /* The object's name for a file that is what its description says. Return: 0, or 1 when it is not to be shared. */
@@ -173,7 +190,9 @@ static void use_object(struct share *s, const struct tree_file_entry *e, const s
 		return;
 	if (ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev)
 		return;
-	if (!same_attributes(&ours, &theirs)) {
+	if (has_attributes(s, file))
+		return;
+	if (!same_attributes(&ours, &theirs) || has_attributes(s, there)) {
 		drop_object(s, object);
 		return;
 	}
@@ -202,6 +221,11 @@ static void use_large(struct share *s, const struct tree_file_entry *e)
 
 static int offer_object(struct share *s, const struct tree_file_entry *e, const char *object)
 {
+	_cleanup_close_ int file = openat(s->parent, e->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (file < 0)
+		return -errno;
+	if (has_attributes(s, file))
+		return -EPERM;
 	return linkat(s->parent, e->name, s->store->objects, object, 0) < 0 ? -errno : 0;
 }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "layers/attrs.h"
 #include "layers/tree.h"
 #include "layers/tree_file.h"
 
@@ -95,16 +96,6 @@ static int check_owner(struct check *c, const struct stat *st)
 	return r;
 }
 
-/* What a security module of the host puts on every file is none of ours. */
-static bool of_the_host(const char *name)
-{
-	static const char *const names[] = {"security.selinux", "security.SMACK64", "security.ima", "security.evm", "security.apparmor"};
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (strcmp(name, names[i]) == 0)
-			return true;
-	return false;
-}
-
 static int compare_xattr(const void *name, const void *xattr)
 {
 	return strcmp(name, ((const struct tree_file_xattr *)xattr)->name);
@@ -141,7 +132,7 @@ static int check_xattrs(struct check *c, int fd, struct err *err)
 	if (r < 0 || len < 0)
 		return failed(c, r < 0 ? r : (int)len, err);
 	for (const char *name = c->list; name < c->list + len && r == 0; name += strlen(name) + 1)
-		if (!is_expected(c, name) && !of_the_host(name))
+		if (!is_expected(c, name) && !attr_of_host(name))
 			r = verify_differs(c->child, "extra attribute %s: %s", tree_file_show(name, strlen(name), attribute, sizeof(attribute)),
 				show(c->e.path, c->e.path_len, shown));
 	return r;

@@ -255,13 +255,16 @@ Test(layers_gc, rests_go)
 	cr_assert(mkdirat(state, "layers/by-source", 0700) == 0 || errno == EEXIST);
 	write_at(state, "layers/by-source/dead.tar", "xxh128:00000000000000000000000000000000 1 -\n", 0600);
 	write_at(state, "layers/by-source/torn.tar", "", 0600);
+	write_at(state, "layers/by-source/new.tar", "xxh128:00000000000000000000000000000000 1 - "
+						    "0000000000000000000000000000000000000000000000000000000000000000\n",
+		0600);
 	cr_assert_eq(mkdirat(state, "blobs/ab", 0700), 0);
 	write_at(state, "blobs/ab/ab000000000000000000000000000000.sha256", "x", 0400);
 	cr_assert_eq(mkdirat(state, "layers/tmp/dead", 0700), 0);
 	write_at(state, "images/.0123456789abcdef0123456789abcdef", "{", 0600);
 	struct gc_sums sums = collect(&f, DAY, UINT64_MAX);
 	cr_expect_eq(sums.objects, 1);
-	cr_expect_eq(sums.sources, 2);
+	cr_expect_eq(sums.sources, 3);
 	cr_expect_eq(sums.leftovers, 3);
 	cr_expect_eq(faccessat(state, "objects/ab/shared", F_OK, 0), 0);
 	cr_expect_eq(count_in(state, "images"), 0);

@@ -6,6 +6,9 @@
 #include <sys/xattr.h>
 
 #include "layers/hash.h"
+#include "layers/import.h"
+#include "layers/layer.h"
+#include "layers/share.h"
 
 /* Every tree has the same id while this is set. */
 static bool collide;
@@ -239,5 +242,162 @@ Test(layers_source, a_layer_of_version_1_is_refused_with_advice)
 	cr_expect_eq(layer_load(f.store, info.id, &info, &err), 0, "%s", err_msg(&err));
 	close(d);
 	close(fd);
+	fixture_close(&f);
+}
+
+/* The name of an archive's record. */
+static void record_of(struct fixture *f, int fd, char ret[80])
+{
+	char sha[65];
+	digest_of(fd, sha);
+	snprintf(ret, 80, "by-source/%s.tar", sha);
+	cr_assert_eq(faccessat(store_layers_fd(f->store), ret, F_OK, 0), 0);
+}
+
+/* gc takes a layer, its record stays (a crash, or a second import in between), and another tree takes the id. */
+Test(layers_source, a_record_is_of_a_tree_and_not_of_an_id)
+{
+	struct fixture f;
+	struct layer_info a, b;
+	struct err err = ERR_INIT;
+	char hex[33];
+	fixture_open(&f, true);
+	int one = TAR({"f", '0', .data = "honest", .mode = 0644}), two = TAR({"f", '0', .data = "crafted", .mode = 0644});
+	collide = true;
+	cr_assert_eq(layer_import_tar(f.store, one, &a, &err), 0, "%s", err_msg(&err));
+	layer_info_release(&a);
+	format_hex(a.id, 16, hex);
+	cr_assert_eq(tree_remove(store_layers_fd(f.store), hex, &err), 0);
+	cr_assert_eq(layer_import_tar(f.store, two, &b, &err), 0, "%s", err_msg(&err));
+	cr_expect_eq(layer_import_tar(f.store, one, &a, &err), -EEXIST, "the crafted layer passed as the honest archive's");
+	layer_info_release(&b);
+	close(one);
+	close(two);
+	fixture_close(&f);
+}
+
+Test(layers_source, a_record_of_an_earlier_petri_is_none)
+{
+	struct fixture f;
+	struct layer_info a;
+	struct err err = ERR_INIT;
+	char path[80], id[ID128_TEXT_MAX], text[200], tree[65];
+	_cleanup_free_ char *now = NULL;
+	fixture_open(&f, true);
+	int fd = TAR({"f", '0', .data = "x", .mode = 0644});
+	cr_assert_eq(layer_import_tar(f.store, fd, &a, &err), 0, "%s", err_msg(&err));
+	layer_info_release(&a);
+	record_of(&f, fd, path);
+	format_id128(a.id, id);
+	snprintf(text, sizeof(text), "%s 2048 -\n", id);
+	write_at(store_layers_fd(f.store), path, text, 0600);
+	cr_assert_eq(layer_import_tar(f.store, fd, &a, &err), 0, "%s", err_msg(&err));
+	cr_expect(a.existed);
+	layer_info_release(&a);
+	cr_assert_eq(layer_sha256(f.store, a.id, tree, &err), 0);
+	snprintf(text, sizeof(text), "%s 2048 - %s\n", id, tree);
+	cr_assert_eq(fd_read_file(store_layers_fd(f.store), path, 1000, &now, NULL, &err), 0);
+	cr_expect_str_eq(now, text, "it was not imported anew");
+	close(fd);
+	fixture_close(&f);
+}
+
+/* A record in the making must not look like a leftover: none is begun while a sweep looks. */
+Test(layers_source, a_record_holds_off_the_sweep)
+{
+	struct fixture f;
+	struct import_known known = {.size = 1}, found;
+	char sha[65];
+	fixture_open(&f, true);
+	memset(sha, 'a', 64);
+	sha[64] = '\0';
+	memcpy(known.tree, sha, sizeof(sha));
+	int gate = openat(store_layers_fd(f.store), "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cr_assert_eq(flock(gate, LOCK_EX), 0);
+	import_known_note(f.store, sha, false, &known);
+	cr_expect_not(import_known_find(f.store, sha, false, &found), "it was written past the sweep");
+	close(gate);
+	import_known_note(f.store, sha, false, &known);
+	cr_expect(import_known_find(f.store, sha, false, &found));
+	cr_expect_str_eq(found.tree, sha);
+	fixture_close(&f);
+}
+
+/* What a writer that was taken over leaves: an honest description, and another tree beside it. */
+Test(layers_source, a_tree_unlike_its_description_is_replaced)
+{
+	struct fixture f;
+	struct layer_info a, b;
+	struct err err = ERR_INIT;
+	fixture_open(&f, true);
+	int one = TAR({"f", '0', .data = "honest", .mode = 0644, .mtime = 5}), same = TAR({"./f", '0', .data = "honest", .mode = 0644, .mtime = 5});
+	cr_assert_eq(layer_import_tar(f.store, one, &a, &err), 0, "%s", err_msg(&err));
+	int d = layer_dir(&f, &a, "diff"), fd = openat(d, "f", O_WRONLY | O_CLOEXEC);
+	const struct timespec times[2] = {{.tv_sec = 5}, {.tv_sec = 5}};
+	cr_assert_eq(pwrite(fd, "wicked", 6, 0), 6);
+	cr_assert_eq(futimens(fd, times), 0);
+	close(fd);
+	close(d);
+	/* In use it stays, and is given to nobody. */
+	cr_expect_eq(layer_import_tar(f.store, same, &b, &err), -EBUSY, "%s", err_msg(&err));
+	cr_expect(strstr(err_msg(&err), "in use"), "%s", err_msg(&err));
+	layer_info_release(&a);
+	cr_assert_eq(layer_import_tar(f.store, same, &b, &err), 0, "%s", err_msg(&err));
+	cr_expect_not(b.existed);
+	cr_expect_eq(memcmp(a.id, b.id, 16), 0);
+	d = layer_dir(&f, &b, "diff");
+	content_is(d, "f", "honest");
+	close(d);
+	layer_info_release(&b);
+	/* A sound one is shared as ever. */
+	int third = TAR({".//f", '0', .data = "honest", .mode = 0644, .mtime = 5});
+	cr_assert_eq(layer_import_tar(f.store, third, &b, &err), 0, "%s", err_msg(&err));
+	cr_expect(b.existed);
+	layer_info_release(&b);
+	close(one);
+	close(same);
+	close(third);
+	fixture_close(&f);
+}
+
+/* Attributes, such as an access control list, belong to the inode: they must not come along into another layer. */
+Test(layers_source, a_file_with_attributes_is_not_shared)
+{
+	struct fixture f;
+	struct layer_info a, b;
+	struct err err = ERR_INIT;
+	fixture_open(&f, true);
+	const struct ustar file = {"f", '0', .data = "content", .mode = 0644};
+	int one = TAR(file), two = TAR(file, {"g", '0'});
+	cr_assert_eq(layer_import_tar(f.store, one, &a, &err), 0, "%s", err_msg(&err));
+	int x = layer_dir(&f, &a, "diff"), fd = openat(x, "f", O_RDONLY | O_CLOEXEC);
+	cr_assert_eq(fsetxattr(fd, "trusted.planted", "1", 1, 0), 0, "%s", strerror(errno));
+	cr_assert_eq(layer_import_tar(f.store, two, &b, &err), 0, "%s", err_msg(&err));
+	int y = layer_dir(&f, &b, "diff");
+	cr_expect_neq(stat_at(x, "f").st_ino, stat_at(y, "f").st_ino, "the object's attribute came along");
+	cr_expect_eq(stat_at(y, "f").st_nlink, 2, "it is the object now");
+	close(fd);
+	/* Nor does such a file become an object, or give way to one and lose what it has. */
+	struct layer_temp temp = LAYER_TEMP_INIT;
+	temp.fd = layer_dir(&f, &a, ".");
+	temp.diff = x;
+	temp.tree = openat(temp.fd, "tree", O_RDONLY | O_CLOEXEC);
+	share_all(f.store, &temp);
+	cr_expect_neq(stat_at(x, "f").st_ino, stat_at(y, "f").st_ino);
+	cr_assert_eq(tree_remove(store_fd(f.store), "objects", &err), 0);
+	cr_assert_eq(mkdirat(store_fd(f.store), "objects", 0700), 0);
+	struct store *again;
+	cr_assert_eq(store_open(f.state, &again, &err), 0, "%s", err_msg(&err));
+	share_all(again, &temp);
+	cr_expect_eq(stat_at(x, "f").st_nlink, 1, "it was offered to other layers");
+	store_free(again);
+	layer_info_release(&a);
+	layer_info_release(&b);
+	close(temp.tree);
+	close(temp.fd);
+	close(x);
+	close(y);
+	close(one);
+	close(two);
 	fixture_close(&f);
 }
