@@ -45,6 +45,7 @@ struct call {
 	size_t len;
 	const void *want;
 	uint64_t number; /* a size or a bound */
+	uint64_t max;	 /* of an archive's uncompressed bytes */
 	void *answer;	 /* shared */
 };
 
@@ -230,7 +231,7 @@ static int parse_archive(const struct call *c, struct err *err)
 {
 	struct oci_archive *a = c->answer;
 	int r = oci_tar_index(JAIL_FDS, c->number, a, err);
-	return r == 0 && a->packing == OCI_PACKING_COMPRESSED ? oci_tar_peek(JAIL_FDS, a, err) : r;
+	return r == 0 && a->packing == OCI_PACKING_COMPRESSED ? oci_tar_peek(JAIL_FDS, c->max, a, err) : r;
 }
 
 static bool archive_good(struct oci_archive *a, uint64_t size)
@@ -249,12 +250,14 @@ static bool archive_good(struct oci_archive *a, uint64_t size)
 int oci_helper_archive(struct oci_helper *h, int fd, struct oci_archive **ret, struct err *err)
 {
 	struct call call = {.parse = parse_archive, .answer = share(sizeof(struct oci_archive))};
+	struct layer_bounds bounds;
 	struct stat st;
 	if (!call.answer)
 		return err_set(err, errno, "share memory with a helper");
-	int r = fstat(fd, &st) < 0 ? err_set(err, errno, "stat the archive") : 0;
+	int r = fstat(fd, &st) < 0 ? err_set(err, errno, "stat the archive") : layer_bounds_get(h->store, &bounds, err);
 	if (r == 0) {
 		call.number = (uint64_t)st.st_size;
+		call.max = bounds.bytes / 2; /* as oci_helper_decompress(), which would come next */
 		r = do_call(h, &call, &fd, 1, 0, err);
 	}
 	/* The helper reads through the same open file. */
