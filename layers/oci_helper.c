@@ -19,12 +19,25 @@
 #include "base/cleanup.h"
 #include "layers/image_internal.h"
 #include "layers/store_internal.h"
+#include "layers/tree.h"
+
+/* Root's, so that nothing can be made in it, and empty. */
+static int make_root(struct oci_helper *h, struct err *err)
+{
+	static const char name[] = "image";
+	if (mkdirat(h->temp.fd, name, 0755) < 0 || fchmodat(h->temp.fd, name, 0755, 0) < 0)
+		return err_set(err, errno, "make a directory for the image helper");
+	h->root = tree_open_dir(h->temp.fd, name);
+	return h->root < 0 ? err_set(err, h->root, "open the directory of the image helper") : 0;
+}
 
 int oci_helper_open(struct store *store, struct oci_helper *ret, struct err *err)
 {
-	*ret = (struct oci_helper){.store = store, .temp = LAYER_TEMP_INIT};
+	*ret = (struct oci_helper){.store = store, .temp = LAYER_TEMP_INIT, .root = -1};
 	json_object_seed(0); /* here, where /dev/urandom is */
 	int r = layer_temp_begin(store, &ret->temp, err);
+	if (r == 0)
+		r = make_root(ret, err);
 	if (r < 0)
 		oci_helper_clear(ret);
 	return r;
@@ -32,8 +45,10 @@ int oci_helper_open(struct store *store, struct oci_helper *ret, struct err *err
 
 void oci_helper_clear(struct oci_helper *helper)
 {
-	if (helper->store)
-		layer_temp_clear(&helper->temp);
+	if (!helper->store)
+		return;
+	cleanup_close(&helper->root);
+	layer_temp_clear(&helper->temp);
 	helper->store = NULL;
 }
 
@@ -60,10 +75,11 @@ static int do_call(struct oci_helper *h, struct call *call, const int *fds, size
 {
 	const struct jail jail = {
 		.what = "image",
-		.root = h->temp.diff,
+		.root = h->root,
 		.fds = fds,
 		.nfds = nfds,
 		.isolate = true,
+		.pure = true,
 		.max_file_bytes = max_file_bytes,
 		.wipe = h->store->secret,
 		.wipe_len = sizeof(h->store->secret),
