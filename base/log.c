@@ -84,15 +84,34 @@ void log_init(void)
 		log_write(LOG_WARN_, "PETRI_LOG=%.100s is not one of debug, info, warn, error, ignoring", level);
 }
 
+/* Bytes of the character at p that steers terminals or eyes; 0 when it does not. @left: at least 1. */
+static size_t steering(const char *text, size_t left)
+{
+	const unsigned char *p = (const unsigned char *)text;
+	if (p[0] < 0x20 || p[0] == 0x7f)
+		return 1;
+	if (left >= 2 && p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
+		return 2;
+	if (left >= 3 && p[0] == 0xe2 && ((p[1] == 0x80 && p[2] >= 0xaa && p[2] <= 0xae) || (p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9)))
+		return 3;
+	return 0;
+}
+
+void log_defuse(char *text, size_t len)
+{
+	for (size_t i = 0, n; i < len; i += n ? n : 1) {
+		n = steering(text + i, len - i);
+		memset(text + i, '?', n);
+	}
+}
+
 /* ---- text ---- */
 static size_t text_record(enum log_level level, const char *message, char *line)
 {
 	int head = snprintf(line, RECORD_MAX, "petri: %s: %s", level_names[level], message);
 	size_t len = MIN((size_t)head, (size_t)RECORD_MAX - 2);
 	/* A job's bytes may reach a message (an id, a path): keep them from steering the operator's terminal. */
-	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-			line[i] = '?';
+	log_defuse(line, len);
 	line[len++] = '\n';
 	return len;
 }
@@ -141,8 +160,11 @@ static void add_string(struct record *r, const char *text, size_t len)
 			add(r, "\\ufffd", 6);
 		} else if (c == '"' || c == '\\') {
 			add(r, (const char[]){'\\', (char)c}, 2);
-		} else if (c < 0x20 || c == 0x7f) {
-			(void)snprintf(escape, sizeof(escape), "\\u%04x", c);
+		} else if (steering(text + i, n)) {
+			const unsigned char *p = (const unsigned char *)text + i;
+			unsigned code = n == 1 ? c : n == 2 ? (c & 0x1fu) << 6 | (p[1] & 0x3fu)
+							    : (c & 0xfu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
+			(void)snprintf(escape, sizeof(escape), "\\u%04x", code & 0xffffu);
 			add(r, escape, 6);
 		} else {
 			add(r, text + i, n);

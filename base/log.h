@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <stddef.h>
+
 enum log_level {
 	LOG_DEBUG_,
 	LOG_INFO_,
@@ -30,6 +32,11 @@ enum log_format log_get_format(void);
 void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 
+/*
+ * log_defuse - in place: '?' for the bytes of characters that steer a terminal or a reader's eye: controls of C0 and, in UTF-8, of C1
+ * (U+0080…9F), and those that turn the direction of writing (U+202A…202E, U+2066…2069).
+ */
+void log_defuse(char *text, size_t len);
 /* log_write - one record, written with one write(2), control characters escaped (in JSON also what is no UTF-8); keeps errno. */
 void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

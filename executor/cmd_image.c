@@ -79,7 +79,7 @@ static void print_image(const struct image *image)
 	json_t *o = json_pack("{s:s, s:o, s:o, s:o, s:o, s:s?, s:s?, s:b, s:o, s:s?, s:s?}", "name", image->name, "layers", layers, "env",
 		strings(image->env), "entrypoint", strings(image->entrypoint), "cmd", strings(image->cmd), "cwd", image->cwd,
 		"user", image->user, "host_usr", image->host_usr, "runtime", runtime, "digest", image->digest, "platform", image->platform);
-	_cleanup_free_ char *text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
+	_cleanup_free_ char *text = o ? json_dumps(o, JSON_INDENT(2) | JSON_ENSURE_ASCII) : NULL;
 	(void)puts(text ? text : "{}");
 	json_decref(o);
 }

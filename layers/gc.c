@@ -6,19 +6,16 @@
 #include "base/cleanup.h"
 #include "base/parse.h"
 #include "layers/gc_internal.h"
-#include "layers/pin.h"
 #include "layers/usage.h"
 
 static void gc_clear(struct gc *gc)
 {
 	refs_clear(&gc->refs);
-	cleanup_close(&gc->pins);
 }
 
 static int gc_begin(struct gc *gc, struct err *err)
 {
-	gc->pins = pin_open_dir(gc->store, err);
-	return gc->pins < 0 ? gc->pins : refs_load(gc->store, &gc->refs, err);
+	return refs_load(gc->store, &gc->refs, err);
 }
 
 void gc_removed(struct gc *gc, const struct gc_item *item, uint64_t bytes)
@@ -150,7 +147,7 @@ static int shrink(struct gc *gc, const struct gc_list *list, size_t at, struct e
 
 int gc_run(struct store *store, const struct gc_options *options, struct gc_sums *ret, struct err *err)
 {
-	_cleanup_(gc_clear) struct gc gc = {.store = store, .options = options, .sums = ret, .refs = REFS_INIT, .pins = -1};
+	_cleanup_(gc_clear) struct gc gc = {.store = store, .options = options, .sums = ret, .refs = REFS_INIT};
 	_cleanup_(gc_list_clear) struct gc_list list = GC_LIST_INIT;
 	struct timespec now;
 	*ret = (struct gc_sums){.layers = 0};
@@ -175,7 +172,7 @@ int gc_remove_layer(struct store *store, const uint8_t id[16], struct err *err)
 {
 	static const struct gc_options options = {.max_bytes = UINT64_MAX};
 	struct gc_sums sums = {.layers = 0};
-	_cleanup_(gc_clear) struct gc gc = {.store = store, .options = &options, .sums = &sums, .refs = REFS_INIT, .pins = -1};
+	_cleanup_(gc_clear) struct gc gc = {.store = store, .options = &options, .sums = &sums, .refs = REFS_INIT};
 	struct gc_item item;
 	char text[ID128_TEXT_MAX];
 	format_id128(id, text);

@@ -10,7 +10,6 @@ struct gc {
 	const struct gc_options *options;
 	struct gc_sums *sums;
 	struct refs refs;
-	int pins;
 };
 
 /*

@@ -66,7 +66,7 @@ static int last_use(int layers, const char *hex, struct timespec *ret)
 }
 
 /* Return: 0, -ENOENT when there is no such layer, or -errno. */
-static int load_item(struct store *store, int pins, const char *hex, struct gc_item *ret)
+static int load_item(struct store *store, const char *hex, struct gc_item *ret)
 {
 	struct gc_item item = {.blob = false};
 	struct layer_info info = {.bytes = 0};
@@ -75,7 +75,7 @@ static int load_item(struct store *store, int pins, const char *hex, struct gc_i
 	item.damaged = layer_load(store, item.id, &info, NULL) < 0;
 	item.bytes = info.bytes;
 	item.entries = info.entries;
-	int pinned = pin_there(pins, item.id);
+	int pinned = pin_there(store, item.id);
 	if (pinned < 0)
 		return pinned;
 	item.pinned = pinned > 0;
@@ -87,24 +87,22 @@ int gc_load_layer(struct store *store, const uint8_t id[16], struct gc_item *ret
 {
 	char hex[33];
 	format_hex(id, 16, hex);
-	_cleanup_close_ int pins = pin_open_dir(store, err);
-	int r = pins < 0 ? pins : load_item(store, pins, hex, ret);
+	int r = load_item(store, hex, ret);
 	if (r == -ENOENT)
 		return err_say(err, ENOENT, "there is no layer xxh128:%s", hex);
-	return r < 0 && pins >= 0 ? err_set(err, r, "look at the layer xxh128:%s", hex) : r;
+	return r < 0 ? err_set(err, r, "look at the layer xxh128:%s", hex) : r;
 }
 
 int gc_list_layers(struct store *store, struct gc_list *ret, struct err *err)
 {
 	_cleanup_(tree_names_clear) struct tree_names names = TREE_NAMES_INIT;
 	_cleanup_(gc_list_clear) struct gc_list list = GC_LIST_INIT;
-	_cleanup_close_ int pins = pin_open_dir(store, err);
-	int r = pins < 0 ? pins : tree_list(store->layers, NAMES_MAX, &names);
+	int r = tree_list(store->layers, NAMES_MAX, &names);
 	if (r < 0)
-		return pins < 0 ? pins : err_set(err, r, "list the layers");
+		return err_set(err, r, "list the layers");
 	for (size_t i = 0; i < names.count; i++) {
 		struct gc_item item;
-		r = load_item(store, pins, names.names[i], &item);
+		r = load_item(store, names.names[i], &item);
 		if (r == -ENOENT)
 			continue;
 		if (r == 0)
@@ -117,7 +115,7 @@ int gc_list_layers(struct store *store, struct gc_list *ret, struct err *err)
 	return 0;
 }
 
-static int list_fan(int fan, int pins, struct gc_list *list)
+static int list_fan(struct store *store, int fan, struct gc_list *list)
 {
 	_cleanup_(tree_names_clear) struct tree_names names = TREE_NAMES_INIT;
 	int r = tree_list(fan, NAMES_MAX, &names);
@@ -129,7 +127,7 @@ static int list_fan(int fan, int pins, struct gc_list *list)
 		item.damaged = !S_ISREG(st.st_mode);
 		item.bytes = (uint64_t)st.st_size;
 		item.used = st.st_mtim;
-		r = pin_there(pins, item.id);
+		r = pin_there(store, item.id);
 		item.pinned = r > 0;
 		if (r >= 0)
 			r = append(list, &item);
@@ -142,17 +140,16 @@ int gc_list_blobs(struct store *store, struct gc_list *ret, struct err *err)
 {
 	_cleanup_(tree_names_clear) struct tree_names fans = TREE_NAMES_INIT;
 	_cleanup_(gc_list_clear) struct gc_list list = GC_LIST_INIT;
-	_cleanup_close_ int pins = pin_open_dir(store, err);
-	int r = pins < 0 ? pins : tree_list(store->blobs, NAMES_MAX, &fans);
+	int r = tree_list(store->blobs, NAMES_MAX, &fans);
 	for (size_t i = 0; r == 0 && i < fans.count; i++) {
 		if (!gc_is_hex(fans.names[i], 2))
 			continue;
 		_cleanup_close_ int fan = tree_open_dir(store->blobs, fans.names[i]);
 		if (fan >= 0)
-			r = list_fan(fan, pins, &list);
+			r = list_fan(store, fan, &list);
 	}
 	if (r < 0)
-		return pins < 0 ? pins : err_set(err, r, "list the blobs");
+		return err_set(err, r, "list the blobs");
 	*ret = list;
 	list = GC_LIST_INIT;
 	return 0;

@@ -47,10 +47,14 @@ static int lock_layer(struct gc *gc, const struct gc_item *item, const char hex[
 	if (without) { /* of an earlier petri: nobody holds it, or will before it has this file */
 		_cleanup_close_ int dir = tree_open_dir(gc->store->layers, hex);
 		fd = dir < 0 ? dir : openat(dir, LAYER_USED, O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (dir >= 0 && fd < 0 && (errno == ENOSPC || errno == EDQUOT)) { /* gc is what makes room: the directory serves as well */
+			fd = TAKE_FD(dir);
+			path[32] = '\0';
+		}
 	}
 	if (fd < 0)
 		return -ENOENT;
-	if (without && fchown(fd, STORE_WORKER_UID, STORE_WORKER_UID) < 0)
+	if (without && path[32] && fchown(fd, STORE_WORKER_UID, STORE_WORKER_UID) < 0)
 		return -errno;
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0 || fstat(fd, &st) < 0 ||
 		fstatat(gc->store->layers, path, &there, AT_SYMLINK_NOFOLLOW) < 0)
@@ -73,9 +77,13 @@ struct doomed {
 static int move_away(struct gc *gc, const char *hex, struct doomed *d, struct err *err)
 {
 	int r = tree_random_name(d->temp);
-	d->dir = r < 0 ? r : tree_open_dir(gc->store->layers, hex);
+	struct stat st;
+	if (r == 0 && fstat(d->used, &st) == 0 && S_ISDIR(st.st_mode)) /* it is locked itself */
+		d->dir = fcntl(d->used, F_DUPFD_CLOEXEC, 0);
+	else
+		d->dir = r < 0 ? r : tree_open_dir(gc->store->layers, hex);
 	if (d->dir < 0)
-		return err_set(err, d->dir, "open it");
+		return err_set(err, d->dir == -1 ? errno : d->dir, "open it");
 	if (flock(d->dir, LOCK_EX | LOCK_NB) < 0)
 		return err_set(err, errno, "lock it");
 	if (renameat(gc->store->layers, hex, gc->store->layers_tmp, d->temp) < 0)
@@ -86,7 +94,7 @@ static int move_away(struct gc *gc, const char *hex, struct doomed *d, struct er
 static bool keep(struct gc *gc, const struct gc_item *item)
 {
 	size_t at = 0;
-	return refs_next(&gc->refs, item->id, &at) || pin_there(gc->pins, item->id) != 0;
+	return refs_next(&gc->refs, item->id, &at) || pin_there(gc->store, item->id) != 0;
 }
 
 /* @elsewhere: names that its files may have outside of it, and go nevertheless. */
@@ -167,7 +175,7 @@ void gc_take_blob(struct gc *gc, const struct gc_item *item)
 		return;
 	}
 	/* Whoever shares it has noted the use, under this lock. */
-	if (fstatat(dir, hex, &st, AT_SYMLINK_NOFOLLOW) < 0 || !same_time(&st.st_mtim, &item->used) || pin_there(gc->pins, item->id) != 0)
+	if (fstatat(dir, hex, &st, AT_SYMLINK_NOFOLLOW) < 0 || !same_time(&st.st_mtim, &item->used) || pin_there(gc->store, item->id) != 0)
 		return;
 	(void)fstatat(dir, record, &rec, AT_SYMLINK_NOFOLLOW);
 	uint64_t bytes = st.st_nlink > 1 ? 0 : (uint64_t)(st.st_blocks + rec.st_blocks) * 512;

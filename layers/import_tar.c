@@ -33,6 +33,7 @@ struct parser {
 	const struct import_sink *sink;
 	bool oci;
 	uint64_t max_bytes;
+	uint64_t passed; /* bytes of entries of which nothing is kept */
 	int fd;
 	struct archive *outer, *inner;
 	struct digest *digest; /* of the uncompressed bytes; or NULL */
@@ -184,21 +185,34 @@ static int send_entry(struct parser *p, const struct unpack_entry *entry, struct
 	return p->sink->entry(p->sink->to, entry, err);
 }
 
+/* Content that nobody keeps is read all the same, to get past it. */
+static int charge(struct parser *p, struct archive_entry *e, struct err *err)
+{
+	la_int64_t size = archive_entry_size_is_set(e) ? archive_entry_size(e) : 0;
+	if (size > 0 && (__builtin_add_overflow(p->passed, (uint64_t)size, &p->passed) || p->passed > p->max_bytes))
+		return err_say(err, EFBIG, "entry '%.200s': it takes more than the %" PRIu64 " bytes allowed or free", entry_name(e),
+			p->max_bytes);
+	return 0;
+}
+
 /*
- * An entry whose last name begins with .wh.: it hides what the layers below have. Its content means nothing.
+ * An entry whose last name begins with .wh.: it hides what the layers below have. Its content would mean nothing.
  * @path: clean; changed. @name: the last name in it.
  */
 static int whiteout(struct parser *p, struct archive_entry *e, char *path, char *name, struct err *err)
 {
 	struct unpack_entry entry = {.path = path, .type = UNPACK_WHITEOUT};
+	bool meta = strncmp(name, WHITEOUT_META, strlen(WHITEOUT_META)) == 0, opaque = strcmp(name, WHITEOUT_OPAQUE) == 0;
 	if (archive_entry_filetype(e) == AE_IFDIR && !archive_entry_hardlink(e))
 		return err_say(err, EINVAL, "entry '%.200s': a directory cannot be a whiteout", entry_name(e));
-	if (strcmp(name, WHITEOUT_OPAQUE) == 0) {
+	if ((!meta || opaque) && archive_entry_size_is_set(e) && archive_entry_size(e) > 0)
+		return err_say(err, EINVAL, "entry '%.200s': a whiteout with content", entry_name(e));
+	if (opaque) {
 		entry.type = UNPACK_OPAQUE;
 		*name = '\0';
 		return send_entry(p, &entry, err);
 	}
-	if (strncmp(name, WHITEOUT_META, strlen(WHITEOUT_META)) == 0)
+	if (meta)
 		return p->sink->skip(p->sink->to, err);
 	const char *hidden = name + strlen(WHITEOUT);
 	if (!*hidden || strcmp(hidden, ".") == 0 || strcmp(hidden, "..") == 0)
@@ -252,7 +266,12 @@ static int one_entry(struct parser *p, struct archive_entry *e, struct err *err)
 	};
 	if (!entry.path || !*entry.path)
 		return err_say(err, EINVAL, "the archive has an entry without a name");
+	bool kept = archive_entry_filetype(e) == AE_IFREG && !archive_entry_hardlink(e);
 	int r = try_whiteout(p, e, err);
+	if (r > 0 || (r == 0 && !kept)) {
+		int charged = charge(p, e, err);
+		r = charged < 0 ? charged : r;
+	}
 	if (r != 0)
 		return r < 0 ? r : 0;
 	if (archive_entry_hardlink(e)) {

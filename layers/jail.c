@@ -35,6 +35,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/sys.h"
 #include "layers/store.h"
 
@@ -231,9 +232,7 @@ static int map_and_go(const struct jail *jail, pid_t pid, int sync, struct err *
 static void clean_message(char *msg, size_t cap)
 {
 	msg[cap - 1] = '\0';
-	for (char *p = msg; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?';
+	log_defuse(msg, strlen(msg));
 }
 
 static int judge(const struct jail *jail, ssize_t got, struct jail_report *report, int status, struct err *err)

@@ -6,6 +6,7 @@
 #include "layers/jail.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -35,7 +36,6 @@ static const int bytes[] = {
 	SYS_sendto, /* over a connected pair: with MSG_NOSIGNAL */
 	SYS_lseek,
 	SYS_close,
-	SYS_fcntl,
 	SYS_fstat,
 	SYS_newfstatat, /* how the C library does fstat(3) */
 	/* memory and the C library */
@@ -123,6 +123,20 @@ int jail_filter(bool pure)
 		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 0, 1),
 		RETURN(SECCOMP_RET_KILL_PROCESS),
 		RETURN(SECCOMP_RET_ALLOW),
+		/* Of descriptors only their flags and copies: no owner to be signalled, no lock, lease, seal or pipe size. */
+		UNLESS(SYS_fcntl, 12),
+		LOAD(DATA(args[1])),
+		UNLESS(F_GETFD, 1),
+		RETURN(SECCOMP_RET_ALLOW),
+		UNLESS(F_SETFD, 1),
+		RETURN(SECCOMP_RET_ALLOW),
+		UNLESS(F_GETFL, 1),
+		RETURN(SECCOMP_RET_ALLOW),
+		UNLESS(F_SETFL, 1),
+		RETURN(SECCOMP_RET_ALLOW),
+		UNLESS(F_DUPFD_CLOEXEC, 1),
+		RETURN(SECCOMP_RET_ALLOW),
+		RETURN(SECCOMP_RET_KILL_PROCESS),
 		/* Of devices only the one that is none, an overlay's whiteout: S_IFCHR without any bit, number 0. */
 		UNLESS(SYS_mknodat, 6),
 		LOAD(DATA(args[2])),

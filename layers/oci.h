@@ -105,8 +105,12 @@ struct oci_archive {
  * @size: bytes of the file. Damage is an error only in what is one; anything else is OCI_KIND_TREE, for layer_import() to judge.
  */
 int oci_tar_index(int fd, uint64_t size, struct oci_archive *ret, struct err *err);
-/* oci_tar_peek - the kind of a compressed tar: reads until that is clear, all of it if need be. Moves the file offset. */
-int oci_tar_peek(int fd, struct oci_archive *ret, struct err *err);
+/*
+ * oci_tar_peek - the kind of a compressed tar: reads until that is clear, all of it if need be, but no more than OCI_PEEK_MAX uncompressed
+ * bytes of what has no name that an image has. @max: of what has one; more is -EFBIG. Moves the file offset.
+ */
+#define OCI_PEEK_MAX (64u << 20)
+int oci_tar_peek(int fd, uint64_t max, struct oci_archive *ret, struct err *err);
 /* oci_tar_decompress - gzip, zstd or xz from fd (its offset on) into out. More than max bytes is -EFBIG. */
 int oci_tar_decompress(int fd, int out, uint64_t max, struct err *err);
 

@@ -19,12 +19,25 @@
 #include "base/cleanup.h"
 #include "layers/image_internal.h"
 #include "layers/store_internal.h"
+#include "layers/tree.h"
+
+/* Root's, so that nothing can be made in it, and empty. */
+static int make_root(struct oci_helper *h, struct err *err)
+{
+	static const char name[] = "image";
+	if (mkdirat(h->temp.fd, name, 0755) < 0 || fchmodat(h->temp.fd, name, 0755, 0) < 0)
+		return err_set(err, errno, "make a directory for the image helper");
+	h->root = tree_open_dir(h->temp.fd, name);
+	return h->root < 0 ? err_set(err, h->root, "open the directory of the image helper") : 0;
+}
 
 int oci_helper_open(struct store *store, struct oci_helper *ret, struct err *err)
 {
-	*ret = (struct oci_helper){.store = store, .temp = LAYER_TEMP_INIT};
+	*ret = (struct oci_helper){.store = store, .temp = LAYER_TEMP_INIT, .root = -1};
 	json_object_seed(0); /* here, where /dev/urandom is */
 	int r = layer_temp_begin(store, &ret->temp, err);
+	if (r == 0)
+		r = make_root(ret, err);
 	if (r < 0)
 		oci_helper_clear(ret);
 	return r;
@@ -32,8 +45,10 @@ int oci_helper_open(struct store *store, struct oci_helper *ret, struct err *err
 
 void oci_helper_clear(struct oci_helper *helper)
 {
-	if (helper->store)
-		layer_temp_clear(&helper->temp);
+	if (!helper->store)
+		return;
+	cleanup_close(&helper->root);
+	layer_temp_clear(&helper->temp);
 	helper->store = NULL;
 }
 
@@ -45,6 +60,7 @@ struct call {
 	size_t len;
 	const void *want;
 	uint64_t number; /* a size or a bound */
+	uint64_t max;	 /* of an archive's uncompressed bytes */
 	void *answer;	 /* shared */
 };
 
@@ -59,10 +75,11 @@ static int do_call(struct oci_helper *h, struct call *call, const int *fds, size
 {
 	const struct jail jail = {
 		.what = "image",
-		.root = h->temp.diff,
+		.root = h->root,
 		.fds = fds,
 		.nfds = nfds,
 		.isolate = true,
+		.pure = true,
 		.max_file_bytes = max_file_bytes,
 		.wipe = h->store->secret,
 		.wipe_len = sizeof(h->store->secret),
@@ -230,7 +247,7 @@ static int parse_archive(const struct call *c, struct err *err)
 {
 	struct oci_archive *a = c->answer;
 	int r = oci_tar_index(JAIL_FDS, c->number, a, err);
-	return r == 0 && a->packing == OCI_PACKING_COMPRESSED ? oci_tar_peek(JAIL_FDS, a, err) : r;
+	return r == 0 && a->packing == OCI_PACKING_COMPRESSED ? oci_tar_peek(JAIL_FDS, c->max, a, err) : r;
 }
 
 static bool archive_good(struct oci_archive *a, uint64_t size)
@@ -249,12 +266,14 @@ static bool archive_good(struct oci_archive *a, uint64_t size)
 int oci_helper_archive(struct oci_helper *h, int fd, struct oci_archive **ret, struct err *err)
 {
 	struct call call = {.parse = parse_archive, .answer = share(sizeof(struct oci_archive))};
+	struct layer_bounds bounds;
 	struct stat st;
 	if (!call.answer)
 		return err_set(err, errno, "share memory with a helper");
-	int r = fstat(fd, &st) < 0 ? err_set(err, errno, "stat the archive") : 0;
+	int r = fstat(fd, &st) < 0 ? err_set(err, errno, "stat the archive") : layer_bounds_get(h->store, &bounds, err);
 	if (r == 0) {
 		call.number = (uint64_t)st.st_size;
+		call.max = bounds.bytes / 2; /* as oci_helper_decompress(), which would come next */
 		r = do_call(h, &call, &fd, 1, 0, err);
 	}
 	/* The helper reads through the same open file. */

@@ -6,7 +6,8 @@
 
 struct oci_helper {
 	struct store *store;
-	struct layer_temp temp; /* its empty diff/ is the helpers' root directory */
+	struct layer_temp temp;
+	int root; /* the helpers' root directory, in temp: empty */
 };
 
 int oci_helper_open(struct store *store, struct oci_helper *ret, struct err *err);

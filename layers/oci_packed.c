@@ -30,42 +30,83 @@ static int fault(struct archive *a, struct err *err)
 }
 
 /* Named one by one: the "all" of libarchive includes filters that run programs. */
-static int open_packed(struct archive *a, int fd, bool raw, struct err *err)
+static int open_packed(struct archive *a, int fd, struct err *err)
 {
 	if (archive_read_support_filter_gzip(a) != ARCHIVE_OK || archive_read_support_filter_zstd(a) != ARCHIVE_OK ||
 		archive_read_support_filter_xz(a) != ARCHIVE_OK ||
-		(raw ? archive_read_support_format_raw(a) : archive_read_support_format_tar(a)) != ARCHIVE_OK)
+		archive_read_support_format_raw(a) != ARCHIVE_OK)
 		return err_say(err, ENOSYS, "this libarchive was built without gzip, zstd, xz or tar");
 	return archive_read_open_fd(a, fd, READ_BLOCK) == ARCHIVE_OK ? 0 : fault(a, err);
 }
 
-int oci_tar_peek(int fd, struct oci_archive *ret, struct err *err)
+/* The tar within the compressed bytes; `read` of them so far. */
+struct peek {
+	struct archive *outer;
+	struct oci_marks marks;
+	uint64_t read, max;
+	bool over;
+};
+
+static la_ssize_t read_plain(struct archive *a, void *ctx, const void **ret)
 {
-	_cleanup_(reader_cleanup) struct archive *a = archive_read_new();
-	struct oci_marks marks = {.others = 0};
-	struct archive_entry *e;
-	ret->kind = OCI_KIND_TREE;
-	if (!a)
-		return err_set(err, ENOMEM, "read the archive");
-	(void)setlocale(LC_ALL, "C"); /* names are bytes */
-	/* Whatever is wrong with it, layer_import() will say so better: it knows the entry. */
-	if (open_packed(a, fd, false, NULL) < 0)
+	struct peek *p = ctx;
+	size_t len = 0;
+	la_int64_t offset;
+	int r = archive_read_data_block(p->outer, ret, &len, &offset);
+	if (r == ARCHIVE_EOF)
 		return 0;
+	/* Some docker-saves name themselves only at their end, but begin with a layer: that much has to be seen early. */
+	const struct oci_marks *m = &p->marks;
+	uint64_t max = m->parts || m->layout || m->index || m->manifest ? p->max : MIN(p->max, (uint64_t)OCI_PEEK_MAX);
+	p->read += len;
+	p->over = p->read > max;
+	if (r == ARCHIVE_OK && !p->over)
+		return (la_ssize_t)len;
+	const char *why = archive_error_string(p->outer);
+	archive_set_error(a, EINVAL, "%s", why ? why : "the compressed data cannot be read");
+	return ARCHIVE_FATAL;
+}
+
+static int look(struct peek *p, struct archive *a, struct oci_archive *ret, struct err *err)
+{
+	struct oci_marks *marks = &p->marks;
+	struct archive_entry *e;
 	for (;;) {
 		int r = archive_read_next_header(a, &e);
 		if (r == ARCHIVE_EOF)
 			break;
+		if (p->over && oci_marks_kind(marks) == OCI_KIND_TREE && !marks->parts && !marks->index)
+			return 0;
+		if (p->over)
+			return err_say(err, EFBIG, "the archive takes more than %" PRIu64 " bytes when it is unpacked, which are not free or not allowed", p->max);
 		if (r != ARCHIVE_OK && r != ARCHIVE_WARN)
-			return marks.layout ? fault(a, err) : 0;
+			return marks->layout ? fault(a, err) : 0;
 		const char *name = archive_entry_pathname(e);
 		while (name && name[0] == '.' && name[1] == '/')
 			name += 2;
 		bool regular = archive_entry_hardlink(e) || archive_entry_filetype(e) == AE_IFREG || archive_entry_filetype(e) == AE_IFLNK;
-		if (name && oci_marks_note(&marks, name, regular))
+		if (name && oci_marks_note(marks, name, regular))
 			return 0;
 	}
-	ret->kind = oci_marks_kind(&marks);
+	ret->kind = oci_marks_kind(marks);
 	return 0;
+}
+
+int oci_tar_peek(int fd, uint64_t max, struct oci_archive *ret, struct err *err)
+{
+	_cleanup_(reader_cleanup) struct archive *outer = archive_read_new();
+	_cleanup_(reader_cleanup) struct archive *a = archive_read_new();
+	struct peek p = {.outer = outer, .max = max};
+	struct archive_entry *e;
+	ret->kind = OCI_KIND_TREE;
+	if (!outer || !a)
+		return err_set(err, ENOMEM, "read the archive");
+	(void)setlocale(LC_ALL, "C"); /* names are bytes */
+	/* Whatever is wrong with it, layer_import() will say so better: it knows the entry. */
+	if (open_packed(outer, fd, NULL) < 0 || archive_read_next_header(outer, &e) != ARCHIVE_OK ||
+		archive_read_support_format_tar(a) != ARCHIVE_OK || archive_read_open(a, &p, NULL, read_plain, NULL) != ARCHIVE_OK)
+		return 0;
+	return look(&p, a, ret, err);
 }
 
 static int write_at(int out, const char *data, size_t len, uint64_t at)
@@ -89,7 +130,7 @@ int oci_tar_decompress(int fd, int out, uint64_t max, struct err *err)
 	struct archive_entry *e;
 	if (!a)
 		return err_set(err, ENOMEM, "decompress the archive");
-	int r = open_packed(a, fd, true, err);
+	int r = open_packed(a, fd, err);
 	if (r < 0)
 		return r;
 	if (archive_read_next_header(a, &e) != ARCHIVE_OK)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -12,16 +13,17 @@
 #include "layers/tree.h"
 #include "layers/use.h"
 
-int pin_open_dir(struct store *store, struct err *err)
+static int open_dir(struct store *store, struct err *err)
 {
 	return tree_ensure_dir(store->fd, "pins", 0700, 0, err);
 }
 
-int pin_there(int dir, const uint8_t id[16])
+int pin_there(struct store *store, const uint8_t id[16])
 {
-	char hex[33];
+	char hex[33], path[sizeof("pins/") + 32];
 	format_hex(id, 16, hex);
-	if (faccessat(dir, hex, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	(void)snprintf(path, sizeof(path), "pins/%s", hex);
+	if (faccessat(store->fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return 1;
 	return errno == ENOENT ? 0 : -errno;
 }
@@ -30,7 +32,7 @@ static int make_pin(struct store *store, const uint8_t id[16], struct err *err)
 {
 	char hex[33];
 	format_hex(id, 16, hex);
-	_cleanup_close_ int dir = pin_open_dir(store, err);
+	_cleanup_close_ int dir = open_dir(store, err);
 	if (dir < 0)
 		return dir;
 	_cleanup_close_ int fd = openat(dir, hex, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -62,7 +64,7 @@ int pin_remove(struct store *store, const uint8_t id[16], struct err *err)
 {
 	char hex[33];
 	format_hex(id, 16, hex);
-	_cleanup_close_ int dir = pin_open_dir(store, err);
+	_cleanup_close_ int dir = open_dir(store, err);
 	if (dir < 0)
 		return dir;
 	if (unlinkat(dir, hex, 0) < 0) {

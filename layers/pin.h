@@ -16,7 +16,5 @@ int pin_blob(struct store *store, const uint8_t id[16], struct err *err);
 /* pin_remove - Return: 0, -ENOENT when it is not pinned, or -errno. */
 int pin_remove(struct store *store, const uint8_t id[16], struct err *err);
 
-/* pin_open_dir - the directory of pins (caller owns), made when it is not there. Return: the fd or -errno. */
-int pin_open_dir(struct store *store, struct err *err);
-/* pin_there - is it pinned? Return: 1, 0, or -errno when that cannot be told. @dir: from pin_open_dir(). */
-int pin_there(int dir, const uint8_t id[16]);
+/* pin_there - is it pinned? Return: 1, 0, or -errno when that cannot be told. Makes nothing: gc runs on full disks. */
+int pin_there(struct store *store, const uint8_t id[16]);

@@ -161,7 +161,11 @@ static int open_dirs(struct store *store, struct err *err)
 		*(int *)(void *)((char *)store + dirs[i].ret) = fd;
 	}
 	_cleanup_close_ int slots = tree_ensure_dir(store->fd, "slots", 0700, 0, err);
-	return slots < 0 ? slots : 0;
+	if (slots < 0)
+		return slots;
+	/* A store of an earlier petri that is full has none: gc must be able to open it, and takes it that nothing is pinned. */
+	_cleanup_close_ int pins = tree_ensure_dir(store->fd, "pins", 0700, 0, err);
+	return pins < 0 && pins != -ENOSPC && pins != -EDQUOT && pins != -EROFS ? pins : 0;
 }
 
 int store_open(const char *path, struct store **ret, struct err *err)

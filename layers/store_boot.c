@@ -110,6 +110,8 @@ static int unit_text(const char *state, const char *name, char ret[STORE_BOOT_MA
 	unit_name(state, want);
 	if (strcmp(name, want) != 0)
 		return err_say(err, EINVAL, "systemd wants the unit that mounts %.150s to be called %.200s", state, want);
+	if (state[strlen(state) - 1] == '\\') /* at the end of a line it continues with the next, systemd.syntax(7) */
+		return err_say(err, EINVAL, "a path that ends in a backslash has no place in a unit");
 	escape_unit(state, path);
 	(void)snprintf(ret, STORE_BOOT_MAX,
 		"[Unit]\nDescription=The store of petri\n\n[Mount]\nWhat=%s.img\nWhere=%s\nType=%s\nOptions=" OPTIONS

@@ -123,7 +123,7 @@ static int fuzz_archive(const char *text, size_t len, struct err *err)
 		CHECK(strnlen(f->name, OCI_NAME_MAX) < OCI_NAME_MAX && f->offset <= len && f->size <= len - f->offset);
 	}
 	if (r == 0 && archive.packing == OCI_PACKING_COMPRESSED) {
-		r = oci_tar_peek(fd, &archive, err);
+		r = oci_tar_peek(fd, 1u << 30, &archive, err);
 		CHECK(lseek(fd, 0, SEEK_SET) == 0);
 		if (r == 0)
 			r = oci_tar_decompress(fd, out, DECOMPRESSED_MAX, err);

@@ -68,6 +68,21 @@ Test(log, what_is_no_utf8_is_replaced)
 	}
 }
 
+Test(log, what_steers_a_terminal_is_replaced)
+{
+	log_set_format(LOG_TEXT);
+	logged("a\x1b[2J\xc2\x9b"
+	       "31m \xe2\x80\xae"
+	       "b\xe2\x81\xa6"
+	       "c \xc3\xa4\xc2\xa0\xe2\x80\xa9\xe2\x82\xac");
+	cr_assert_str_eq(line, "petri: error: a?[2J??31m ???b???c \xc3\xa4\xc2\xa0\xe2\x80\xa9\xe2\x82\xac\n");
+	log_set_format(LOG_JSON);
+	json_t *o = parsed("\xc2\x9b \xe2\x80\xae \xc2\xa0");
+	cr_assert_str_eq(text(o, "message"), "\xc2\x9b \xe2\x80\xae \xc2\xa0");
+	json_decref(o);
+	cr_assert_not_null(strstr(line, "\"\\u009b \\u202e \xc2\xa0\""), "%s", line);
+}
+
 /* A stranger's text later in a message does not become a member. */
 Test(log, job_only_at_the_head)
 {

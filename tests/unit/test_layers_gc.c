@@ -1,7 +1,9 @@
 /* Uses, pins, references and gc: what stays, what goes, and in which order; also while others use the store. */
 #include "test_layers_util.h"
 
+#include <sched.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -111,6 +113,38 @@ Test(layers_gc, a_held_layer_stays)
 	cr_expect_eq(layer_hold(f.store, info.id, &err), -ENOENT);
 	cr_expect_eq(gc_remove_layer(f.store, info.id, &err), -ENOENT);
 	cr_expect_eq(pin_layer(f.store, info.id, &err), -ENOENT);
+	fixture_close(&f);
+}
+
+/* gc is what makes room: it needs none, not even in a store of an earlier petri, without pins/ and `used`. */
+Test(layers_gc, works_without_free_inodes)
+{
+	struct fixture f;
+	struct err err = ERR_INIT;
+	struct gc_sums sums;
+	const struct gc_options options = {.max_bytes = UINT64_MAX};
+	char path[200], hex[33];
+	cr_assert(unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	fixture_open(&f, false);
+	cr_assert_eq(mount("none", f.dir, "tmpfs", 0, "mode=700,nr_inodes=100"), 0);
+	cr_assert_eq(store_open(f.state, &f.store, &err), 0, "%s", err_msg(&err));
+	struct layer_info a = import_text(&f, "a"), b = import_text(&f, "b");
+	format_hex(a.id, 16, hex);
+	snprintf(path, sizeof(path), "%s/used", hex);
+	cr_assert_eq(unlinkat(store_layers_fd(f.store), path, 0), 0);
+	cr_assert_eq(unlinkat(store_fd(f.store), "pins", AT_REMOVEDIR), 0);
+	for (int i = 0; i < 100; i++) {
+		snprintf(path, sizeof(path), "slots/%d", i);
+		(void)mkdirat(store_fd(f.store), path, 0700);
+	}
+	store_free(f.store);
+	f.store = NULL;
+	cr_assert_eq(store_open(f.state, &f.store, &err), 0, "%s", err_msg(&err));
+	cr_assert_eq(gc_run(f.store, &options, &sums, &err), 0, "%s", err_msg(&err));
+	cr_expect(sums.layers == 2 && sums.failed == 0 && !there(&f, &a) && !there(&f, &b));
+	store_free(f.store);
+	f.store = NULL;
+	cr_assert_eq(umount(f.dir), 0);
 	fixture_close(&f);
 }
 

@@ -89,13 +89,15 @@ FORBIDDEN(device, mknodat(JAIL_ROOT, "zero", S_IFCHR | 0600, makedev(1, 5)))
 FORBIDDEN(odd_whiteout, mknodat(JAIL_ROOT, "odd", S_IFCHR | 0666, makedev(0, 0)))
 FORBIDDEN(xattr, syscall(SYS_setxattr, "/", "user.a", "b", 1, 0))
 FORBIDDEN(ioctl, syscall(SYS_ioctl, JAIL_ROOT, 0x5401, 0))
+FORBIDDEN(owner, fcntl(JAIL_ROOT, F_SETOWN, getppid()))
+FORBIDDEN(pipe_size, fcntl(JAIL_ROOT, F_SETPIPE_SZ, 1 << 20))
 FORBIDDEN(exec_memory, mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
 FORBIDDEN(unlimit, setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}))
 
 Test(layers_jail, forbidden_calls_kill_it)
 {
 	static int (*const tries[])(void *, struct jail_report *, struct err *) = {try_socket, try_fork, try_exec, try_ptrace,
-		try_kill, try_setuid, try_mount, try_unshare, try_mknod, try_device, try_odd_whiteout, try_xattr, try_ioctl, try_exec_memory, try_unlimit};
+		try_kill, try_setuid, try_mount, try_unshare, try_mknod, try_device, try_odd_whiteout, try_xattr, try_ioctl, try_owner, try_pipe_size, try_exec_memory, try_unlimit};
 	struct outside o;
 	outside_open(&o);
 	for (size_t i = 0; i < ARRAY_SIZE(tries); i++) {

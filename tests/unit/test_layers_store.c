@@ -25,9 +25,10 @@ Test(layers_store, makes_its_directories)
 	owner_mode(&f, "objects", 0, 0700);
 	owner_mode(&f, "images", 0, 0755);
 	owner_mode(&f, "slots", 0, 0700);
+	owner_mode(&f, "pins", 0, 0700);
 	owner_mode(&f, "secret", STORE_WORKER_UID, 0400);
 	cr_expect_eq(stat_at(store_fd(f.store), "secret").st_size, 32);
-	cr_expect_eq(count_in(store_fd(f.store), "."), 6, "something temporary was left");
+	cr_expect_eq(count_in(store_fd(f.store), "."), 7, "something temporary was left");
 	fixture_close(&f);
 }
 

@@ -100,6 +100,11 @@ Test(layers_store_boot, odd_paths)
 	cr_expect(strstr(line, "/a\\040b\\043c-100%\\134.img "), "%s", line);
 	cr_expect_eq(store_boot_write(path, in(&f, "x.mount"), &err), -EINVAL);
 	cr_expect(strstr(err_msg(&err), "-a\\x20b\\x23c\\x2d100\\x25\\x5c.mount"), "%s", err_msg(&err));
+	/* With the right name, that last backslash would swallow the end of its line. */
+	char name[300] = "";
+	cr_assert_eq(sscanf(strstr(err_msg(&err), "called "), "called %299s", name), 1);
+	cr_expect_eq(store_boot_write(path, in(&f, name), &err), -EINVAL);
+	cr_expect(strstr(err_msg(&err), "backslash"), "%s", err_msg(&err));
 	cr_assert_eq(mkdirat(f.dirfd, "new\nline", 0700), 0);
 	cr_expect_eq(store_boot_fstab(in(&f, "new\nline"), line, &err), -EINVAL);
 	fixture_close(&f);

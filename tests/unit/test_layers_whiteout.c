@@ -53,7 +53,7 @@ Test(layers_oci, whiteouts_become_overlays_own)
 {
 	struct fixture f;
 	fixture_open(&f, true);
-	struct layer_info info = oci_ok(&f, TAR({"etc/", '5', .mode = 0755}, {"etc/.wh.gone", '0', .data = "", .mode = 0644}, {"etc/kept", '0', .data = "k", .mode = 0644}, {"opt/.wh..wh..opq", '0', .data = ""}, {"opt/new", '0', .data = "n"}, {".wh.top", '0', .data = "content of no meaning"}, {"deep/er/.wh.x", '0'}, {"var/.wh..wh.plnk/5.6", '0', .data = "aufs"}, {".wh..wh.aufs", '0'}));
+	struct layer_info info = oci_ok(&f, TAR({"etc/", '5', .mode = 0755}, {"etc/.wh.gone", '0', .data = "", .mode = 0644}, {"etc/kept", '0', .data = "k", .mode = 0644}, {"opt/.wh..wh..opq", '0', .data = ""}, {"opt/new", '0', .data = "n"}, {".wh.top", '0'}, {"deep/er/.wh.x", '0'}, {"var/.wh..wh.plnk/5.6", '0', .data = "aufs"}, {".wh..wh.aufs", '0'}));
 	int d = layer_dir(&f, &info, "diff");
 	cr_expect(is_whiteout(d, "etc/gone"));
 	cr_expect(is_whiteout(d, "top"));
@@ -110,6 +110,8 @@ Test(layers_oci, tricks_are_refused)
 	fixture_open(&f, true);
 	oci_refused(&f, TAR({".wh.", '0'}), -EINVAL, "whiteout of nothing");
 	oci_refused(&f, TAR({"a/.wh.", '0'}), -EINVAL, "whiteout of nothing");
+	oci_refused(&f, TAR({"a/.wh.x", '0', .data = "x"}), -EINVAL, "'a/.wh.x': a whiteout with content");
+	oci_refused(&f, TAR({"a/.wh..wh..opq", '0', .data = "x"}), -EINVAL, "whiteout with content");
 	oci_refused(&f, TAR({".wh..", '0'}), -EINVAL, "whiteout of nothing");
 	oci_refused(&f, TAR({"a/.wh...", '0'}), -EINVAL, "whiteout of nothing");
 	oci_refused(&f, TAR({".wh.a/b", '0', .data = "x"}), -EINVAL, "lies in a whiteout");
@@ -121,6 +123,18 @@ Test(layers_oci, tricks_are_refused)
 	oci_refused(&f, TAR({"l", '2', .link = "/"}, {"l/.wh..wh..opq", '0'}), -ELOOP, "link");
 	oci_refused(&f, TAR({"f", '0', .data = "x"}, {"f/.wh.y", '0'}), -ENOTDIR, "file");
 	oci_refused(&f, TAR({".wh.x", '0'}, {"h", '1', .link = "x"}), -ENOENT, "not in the tree");
+	fixture_close(&f);
+}
+
+/* What is left out is decompressed all the same: a few KiB must not cost more than a file of that size may. */
+Test(layers_oci, content_that_nobody_keeps_is_bounded)
+{
+	static const char huge[] = "\x80\0\0\0\x40\0\0\0\0\0\0";
+	struct fixture f;
+	fixture_open(&f, true);
+	oci_refused(&f, TAR({".wh..wh.aufs", '0', .raw_size = huge}), -EFBIG, "'.wh..wh.aufs': it takes more than");
+	oci_refused(&f, TAR({".wh..wh.plnk/1.2", '0', .raw_size = huge}), -EFBIG, "it takes more than");
+	oci_refused(&f, TAR({".wh.x", '0', .raw_size = huge}), -EINVAL, "whiteout with content");
 	fixture_close(&f);
 }
 
