@@ -379,7 +379,7 @@ def test_progress_lines(t):
 def test_progress_bar(t):
     """On a terminal, and only there."""
     layout = Layout(t.path("layout"))
-    layout.add(layout.image([tar({"big": os.urandom(48 << 20)})]))
+    layout.add(layout.image([tar({"big": os.urandom(1 << 20) * 256})]))
     master, slave = pty.openpty()
     t.defer(lambda: os.close(master))
     child = subprocess.Popen([t.petri.binary, "image", "import", "it", layout.path], stdin=subprocess.DEVNULL,
@@ -393,7 +393,7 @@ def test_progress_bar(t):
             break
         said += more
     t.equal(child.wait(60 * t.scale), 0, said)
-    t.check(b"\rlayer 1/1 sha256:" in said and b"of 48.0M" in said and b"image it: 1 layer, 48.0M, 0 already there" in said, said)
+    t.check(b"\rlayer 1/1 sha256:" in said and b"of 256.0M" in said and b"image it: 1 layer, 256.0M, 0 already there" in said, said)
 
 
 def test_import_replaces(t):

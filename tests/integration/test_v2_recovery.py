@@ -16,7 +16,7 @@ def leaves():
 
 def slot_directories(t):
     top = os.path.join(t.state, "slots")
-    return sorted(name for name in os.listdir(top) if os.listdir(os.path.join(top, name)) and name.isdigit())
+    return sorted(name for name in os.listdir(top) if name.isdigit() and os.listdir(os.path.join(top, name)))
 
 
 def kill_all(worker):
