@@ -12,6 +12,8 @@ int cmd_worker(int argc, char **argv);
 int cmd_submit(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_cancel(int argc, char **argv);
+int cmd_queue(int argc, char **argv);
+int cmd_top(int argc, char **argv);
 int cmd_image(int argc, char **argv);
 int cmd_blob(int argc, char **argv);
 int cmd_layer(int argc, char **argv);

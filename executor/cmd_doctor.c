@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "executor/cli.h"
+#include "executor/enforcement.h"
 #include "executor/engine.h"
 #include "executor/supervisor.h"
 #include "pool/leaf.h"
@@ -48,33 +49,6 @@ static void on_patience(struct loop_timer *timer)
 	loop_stop(d->loop);
 }
 
-struct row {
-	const char *limit;
-	enum knob knob[POOL_DRIVER_MAX];
-	const char *by[POOL_DRIVER_MAX];
-	const char *needs;
-};
-
-static const struct row rows[] = {
-	{"memory", {KNOB_MEMORY_MAX, KNOB_MEMORY_MAX}, {"memory.max, memory.oom.group", "memory.limit_in_bytes, memory.oom_control"},
-		"the memory controller"},
-	{"swap", {KNOB_SWAP_MAX, KNOB_SWAP_MAX}, {"memory.swap.max", "memory.memsw.limit_in_bytes"}, "swap accounting"},
-	{"memory peak", {KNOB_MEMORY_PEAK, KNOB_MEMORY_PEAK}, {"memory.peak", "memory.max_usage_in_bytes"}, "Linux 5.19"},
-	{"cpus", {KNOB_CPU_MAX, KNOB_CPU_MAX}, {"cpu.max", "cpu.cfs_quota_us"}, "the cpu controller"},
-	{"cpu time", {KNOB_CPU_STAT, KNOB_CPU_STAT}, {"cpu.stat and a deadline", "cpu.stat and a deadline"}, "a cgroup v2 tree"},
-	{"pids", {KNOB_PIDS_MAX, KNOB_PIDS_MAX}, {"pids.max", "pids.max"}, "the pids controller"},
-	{"pids peak", {KNOB_PIDS_PEAK, KNOB_PIDS_PEAK}, {"pids.peak", "pids.peak"}, "a newer kernel; shown as 0"},
-	{"cpuset", {KNOB_CPUSET, KNOB_CPUSET}, {"cpuset.cpus", "cpuset.cpus"}, "the cpuset controller"},
-	{"io", {KNOB_IO_MAX, KNOB_IO_MAX}, {"io.max", "blkio.throttle.* (reads and direct writes; scratch on tmpfs never reaches a disk)"},
-		"the io controller"},
-	{"kill", {KNOB_KILL, KNOB_KILL}, {"cgroup.kill", "cgroup.kill"}, "Linux 5.14"},
-};
-
-static const char *disk_by(const struct wire_host *host)
-{
-	return host->scratch == POOL_SCRATCH_QUOTA ? "project quota" : "tmpfs size and inodes (counts as memory too)";
-}
-
 static void print_text(const struct doctor *d, const struct wire_host *host)
 {
 	struct utsname u;
@@ -88,12 +62,10 @@ static void print_text(const struct doctor *d, const struct wire_host *host)
 	for (uint32_t i = 0; i < host->ndevices; i++)
 		(void)printf(" %u:%u", host->devices[i].major, host->devices[i].minor);
 	(void)printf("%s\n\n", host->ndevices ? "" : " none: io limits are refused");
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		bool have = host->knobs & (1u << rows[i].knob[host->driver]);
-		(void)printf("%-14s %s%s\n", rows[i].limit, have ? "" : "not enforced here: needs ",
-			have ? rows[i].by[host->driver] : rows[i].needs);
+	for (size_t i = 0; i < enforcement_count(); i++) {
+		struct enforcement e = enforcement_at(host, i);
+		(void)printf("%-14s %s%s\n", e.limit, e.enforced ? "" : "not enforced here: needs ", e.by);
 	}
-	(void)printf("%-14s %s\n", "disk", disk_by(host));
 	(void)printf("%-14s pipes, RLIMIT_NOFILE, RLIMIT_STACK, RLIMIT_CORE\n", "output, files");
 	(void)printf("\n%s\n", d->ready ? "A slot was made and is ready: this host can run jobs." : err_msg(&d->why));
 }
@@ -101,14 +73,11 @@ static void print_text(const struct doctor *d, const struct wire_host *host)
 static void print_json(const struct doctor *d, const struct wire_host *host)
 {
 	json_t *limits = json_object();
-	for (size_t i = 0; host && i < ARRAY_SIZE(rows); i++) {
-		bool have = host->knobs & (1u << rows[i].knob[host->driver]);
-		(void)json_object_set_new(limits, rows[i].limit,
-			have ? json_pack("{s:b, s:s}", "enforced", 1, "by", rows[i].by[host->driver])
-			     : json_pack("{s:b, s:s}", "enforced", 0, "needs", rows[i].needs));
+	for (size_t i = 0; host && i < enforcement_count(); i++) {
+		struct enforcement e = enforcement_at(host, i);
+		(void)json_object_set_new(limits, e.limit,
+			json_pack("{s:b, s:s}", "enforced", (int)e.enforced, e.enforced ? "by" : "needs", e.by));
 	}
-	if (host)
-		(void)json_object_set_new(limits, "disk", json_pack("{s:b, s:s}", "enforced", 1, "by", disk_by(host)));
 	json_t *o = json_pack("{s:b, s:s, s:s, s:b, s:b, s:o, s:s}", "ok", d->ready, "cgroup",
 		host ? pool_driver_name(host->driver) : "none", "scratch", host ? pool_scratch_name(host->scratch) : "none",
 		"layers_idmapped", host ? (int)host->layers_idmapped : 0, "usr_idmapped", host ? (int)host->usr_idmapped : 0,

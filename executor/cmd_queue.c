@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/parse.h"
 #include "executor/cli.h"
+#include "executor/metrics_http.h"
 #include "executor/queue.h"
 #include "executor/supervisor.h"
 #include "executor/worker.h"
@@ -21,8 +22,8 @@
 static const char worker_help[] =
 	"petri worker [--config FILE] [--redis URL] [--prefix petri] [--name HOST] [--slots N] [--lease 30s]\n"
 	"             [--max-attempts 3] [--result-ttl 1h] [--grace 30s] [--allow-volatile-redis] [--pin]\n"
-	"             [--warm-image NAME] [--warm-policy NAME] [--policies DIR] [--state DIR] [--scratch auto|tmpfs]\n"
-	"             [--project-ids FIRST-LAST]\n"
+	"             [--warm-image NAME] [--warm-policy NAME] [--policies DIR] [--metrics off|on|[ADDRESS:]PORT] [--state DIR]\n"
+	"             [--scratch auto|tmpfs] [--project-ids FIRST-LAST]\n"
 	"URL: unix:///path | redis://host:port/db; with credentials only in PETRI_REDIS. FILE is JSON with the same names,\n"
 	"and max_limits like a job's limits.";
 
@@ -91,6 +92,8 @@ int cmd_worker(int argc, char **argv)
 		cli_error(&cli, "--redis %s", err_msg(&err));
 	if (!cli.failed && !redis_prefix_valid(config.prefix))
 		cli_error(&cli, "--prefix wants letters, digits and . _ { } -, at most 64");
+	if (!cli.failed && metrics_server_check(config.metrics, &err) < 0)
+		cli_error(&cli, "--%s", err_msg(&err));
 	if (cli.failed)
 		return EXIT_USAGE;
 	struct supervisor_config s = {.state = state_dir(config.state), .nslots = config.slots, .force_tmpfs = config.force_tmpfs, .project_ids = config.project_ids, .restart = true, .handles_signals = true, .worker = worker_main, .ctx = &config};

@@ -420,6 +420,10 @@ static void handle_nursery(struct engine *engine, const struct wire_msg *msg, in
 		}
 		return;
 	}
+	if (msg->type == WIRE_PONG) {
+		engine_answered(engine);
+		return;
+	}
 	if (msg->slot >= engine->nseats) {
 		if (msg->type == WIRE_FAILED) {
 			struct err err = ERR_INIT;

@@ -70,10 +70,27 @@ void engine_cancel(struct engine *engine, struct engine_job *ej);
 unsigned engine_free_slots(const struct engine *engine);
 /* engine_ready_slots - slots whose zygote waits. */
 unsigned engine_ready_slots(const struct engine *engine);
-/* engine_retired_slots - those that would not empty, or could not be cleaned: not used any more until the worker's next start. */
-unsigned engine_retired_slots(const struct engine *engine);
 unsigned engine_nslots(const struct engine *engine); /* 0 until the nursery said hello */
 unsigned engine_running(const struct engine *engine);
+/* engine_ask - ask the nursery for a sign of life; nothing is sent while it owes one. */
+void engine_ask(struct engine *engine);
+/* engine_answered_us - when it last gave one (CLOCK_MONOTONIC); 0: never yet, or it is gone. */
+uint64_t engine_answered_us(const struct engine *engine);
+enum engine_slot_state {
+	ENGINE_SLOT_READY,    /* a zygote waits */
+	ENGINE_SLOT_RUNNING,  /* from the hand-over of a job to its result */
+	ENGINE_SLOT_STAMPING, /* being made */
+	ENGINE_SLOT_RETIRED,  /* would not empty, or could not be cleaned: not used any more until the worker's next start */
+	ENGINE_SLOT_MAX
+};
+const char *engine_slot_state_name(enum engine_slot_state state);
+/* engine_slots - how many slots are in each state. */
+void engine_slots(const struct engine *engine, unsigned ret[ENGINE_SLOT_MAX]);
+/* engine_limits - the names of the limits that can be enforced here, as in a job's `limits`, separated by spaces. Return: false
+ * while no slot has told. */
+bool engine_limits(const struct engine *engine, char *buf, size_t cap);
+/* engine_cgroup - the path of the v2 group that the slots' own lie in. Return: false while no slot has told. */
+bool engine_cgroup(const struct engine *engine, char *buf, size_t cap);
 struct wire_host;
 const struct wire_host *engine_host(const struct engine *engine);
 /* engine_slot_number - the host-wide number of slot i, after which its cgroups are called. */

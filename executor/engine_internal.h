@@ -184,6 +184,8 @@ struct engine {
 	uint32_t next_seq, next_commit;
 	unsigned ncpus;
 	bool dead;
+	bool asked;	      /* engine_ask() waits for its answer */
+	uint64_t answered_us; /* CLOCK_MONOTONIC, of the nursery's latest answer */
 };
 
 /* engine.c */
@@ -204,6 +206,8 @@ void engine_enqueue(struct engine *engine, struct engine_job *ej);
 /* engine_check_seats - when every slot is retired, nothing can run any more: say so. */
 void engine_check_seats(struct engine *engine);
 void engine_die(struct engine *engine, const struct err *err);
+/* engine_alive.c: the nursery answered engine_ask(). */
+void engine_answered(struct engine *engine);
 /* engine_mix.c: which plans seats are made for */
 /* plan_hash - of what wire_plan_equal() compares. */
 uint64_t plan_hash(const struct wire_plan *plan);

@@ -227,11 +227,6 @@ unsigned engine_ready_slots(const struct engine *engine)
 	return n;
 }
 
-unsigned engine_retired_slots(const struct engine *engine)
-{
-	return engine->retired;
-}
-
 unsigned engine_nslots(const struct engine *engine)
 {
 	return engine->nseats;

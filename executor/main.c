@@ -18,6 +18,8 @@ static const struct {
 	{"submit", cmd_submit, "put a job into the queue; --wait for its result"},
 	{"status", cmd_status, "what became of a job"},
 	{"cancel", cmd_cancel, "end a job"},
+	{"queue", cmd_queue, "what waits, and setting it right by hand"},
+	{"top", cmd_top, "all workers of a queue, live"},
 	{"image", cmd_image, "import, list, inspect and remove images"},
 	{"blob", cmd_blob, "put files into the store and read them"},
 	{"layer", cmd_layer, "list, verify, pin and remove layers"},

@@ -50,6 +50,7 @@ struct queue_entry {
 	const char *entry_id; /* "1700000000000-0": the id of a job without one ('-' is fine in ids) */
 	unsigned attempt;     /* 1 for the first delivery */
 	uint64_t queued_us;   /* from XADD (the entry id's clock) until fetched */
+	uint64_t finish_us;   /* in `finished`: from queue_finish() until Redis had confirmed it */
 	void *user;	      /* the owner's */
 };
 
@@ -69,6 +70,8 @@ struct queue_events {
 	/* Cannot go on: credentials refused, volatile Redis without --allow-volatile-redis, … Nothing happens any more;
 	 * call queue_free(), but not from inside an event. */
 	void (*fatal)(void *ctx, const struct err *err);
+	/* The heartbeat is about to be written: call queue_heartbeat() and queue_describe() now. NULL: not wanted. */
+	void (*beat)(void *ctx);
 };
 
 struct queue;
@@ -93,8 +96,14 @@ void queue_release(struct queue *queue, struct queue_entry *entry);
 void queue_stop(struct queue *queue);
 /* queue_drained - nothing waits to be written, or is on its way here unwanted. */
 bool queue_drained(const struct queue *queue);
+struct queue_beat {
+	unsigned running;			   /* jobs */
+	unsigned ready, busy, stamping, retired;   /* slots */
+	uint64_t done, placed, warm, done_per_min; /* placed: jobs that got a slot; warm: that of them found one made for their plan */
+	bool stopping;
+};
 /* queue_heartbeat - fields of the heartbeat hash that only the worker knows; written every 5 s. */
-void queue_heartbeat(struct queue *queue, unsigned running, uint64_t done, uint64_t placed, uint64_t warm, unsigned retired);
+void queue_heartbeat(struct queue *queue, const struct queue_beat *beat);
 /* queue_describe - the heartbeat's `images` and `limits` (what this worker can enforce); copied, NULL for none. */
 void queue_describe(struct queue *queue, const char *images, const char *limits);
 
@@ -102,8 +111,29 @@ struct queue_stats {
 	bool connected;				  /* set up and able to fetch */
 	size_t undelivered;			  /* results and hand-backs that Redis has not confirmed */
 	uint64_t fetched, duplicates, lost, dead; /* entries: emitted; had a result already; lease lost; given up */
+	uint64_t refused, handed_back;		  /* the queue's own refusals (no job, too large); hand-backs that Redis confirmed */
 };
 void queue_stats(const struct queue *queue, struct queue_stats *ret);
+
+#define QUEUE_REDIS_ERRORS 8
+/* queue_redis_errors - what Redis answered instead of what was asked for, and lost connections, by kind. */
+void queue_redis_errors(const struct queue *queue, uint64_t ret[QUEUE_REDIS_ERRORS]);
+const char *queue_redis_error_name(unsigned kind);
+
+#define QUEUE_LOOKS 4 /* high, normal, low, the worker's own stream */
+struct queue_look {
+	uint64_t at_us; /* CLOCK_MONOTONIC; 0: never yet */
+	struct {
+		uint64_t depth;	    /* entries that nobody has taken: XLEN minus pending */
+		uint64_t pending;   /* taken, and not acknowledged */
+		uint64_t oldest_us; /* how long the first of those that wait has waited; 0 when none does */
+	} by[QUEUE_LOOKS];
+	uint64_t dead, tenants;
+};
+const char *queue_look_name(unsigned i);
+/* queue_look - ask Redis what waits, tenants' streams included; `done` is called from the loop once it has answered, with what it
+ * said. One at a time, and no more than a thousandth of the time is spent on it, however many tenants there are. */
+void queue_look(struct queue *queue, void (*done)(void *ctx, const struct queue_look *look), void *ctx);
 /* queue_free - drops the connections; entries that are out become invalid. What queue_drained() denies is lost here,
  * and recovered by another worker after the lease. Not from inside an event. */
 void queue_free(struct queue *queue);

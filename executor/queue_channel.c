@@ -41,6 +41,8 @@ static void published(void *data, const redisReply *reply)
 	if (strcmp(channel, queue->cancel) == 0) {
 		if (redis_reply_is_string(payload) && job_id_valid(payload->str))
 			cancel_id(queue, payload->str);
+	} else if (strcmp(channel, queue->bell) == 0 && strcmp(redis_reply_text(payload), "beat") == 0) {
+		lease_beat_soon(queue);
 	} else if (strcmp(channel, queue->bell) == 0) {
 		if (strcmp(redis_reply_text(payload), "released") == 0)
 			queue->claim_due = true;

@@ -37,6 +37,7 @@ struct entry {
 	char *last_consumer;
 	char id[JOB_ID_MAX + 1]; /* "" until known */
 	uint64_t renew_until_us; /* 0: for as long as it is held */
+	uint64_t finishing_us;	 /* since when its result waits */
 	/* the result */
 	char *result, *reply, *meta;
 	char status[32];
@@ -108,11 +109,14 @@ struct queue {
 	unsigned look_request; /* the fetch that was under way when a cancellation came */
 	uint64_t renewed_us;   /* when the last renewal that was answered was sent */
 	unsigned ticks;
-	unsigned running;
-	uint64_t done;
-	unsigned retired;      /* slots that could not be emptied, and are not used any more */
-	uint64_t placed, warm; /* jobs that got a slot; that of them found one made for their plan */
+	struct queue_beat beat;
+	uint64_t beat_us; /* when the last was written */
 	char *images, *limits;
+
+	/* queue_look.c */
+	void (*look_done)(void *ctx, const struct queue_look *look); /* one is under way */
+	void *look_ctx;
+	uint64_t look_sent_us, look_next_us;
 };
 
 /* queue.c */
@@ -165,6 +169,8 @@ void lease_init(struct queue *queue);
 /* lease_renew_now - at once: after the commands connection came back. */
 void lease_renew_now(struct queue *queue);
 void lease_start(struct entry *entry);
+/* lease_beat_soon - somebody watches: a heartbeat now, or half a second after the last. */
+void lease_beat_soon(struct queue *queue);
 /* lease_look_soon - renew, and so look for cancellations, in a moment, and again when the fetch that is under way has
  * come. */
 void lease_look_soon(struct queue *queue);

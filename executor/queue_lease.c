@@ -17,6 +17,7 @@
 #define RENEW_BATCH 64
 #define HEARTBEAT_US 5000000u
 #define HEARTBEAT_TTL_MS 15000
+#define BEAT_APART_US 500000u
 #define LOOK_US 10000u
 #define TIDY_TICKS 6
 #define TIDY_IDLE_MS 3600000
@@ -193,8 +194,15 @@ void lease_look_soon(struct queue *queue)
 static void send_tidy(struct queue *queue)
 {
 	_cleanup_args_ struct redis_args args = {0};
+	char worker[QUEUE_KEY_MAX], workers[QUEUE_KEY_MAX], own[QUEUE_KEY_MAX];
+	queue_key(queue, worker, "worker:", "");
+	queue_key(queue, workers, "workers", "");
+	queue_key(queue, own, "jobs:worker:", "");
 	queue_script(queue, SCRIPT_TIDY, &args);
 	redis_args_u64(&args, TIDY_IDLE_MS);
+	redis_args_str(&args, workers);
+	redis_args_str(&args, worker);
+	redis_args_str(&args, own);
 	(void)redis_link_send(&queue->commands, NULL, NULL, &args);
 }
 
@@ -225,18 +233,29 @@ static void heartbeat_number(struct redis_args *args, const char *name, uint64_t
 
 static void send_heartbeat(struct queue *queue)
 {
-	_cleanup_args_ struct redis_args set = {0}, expire = {0};
-	char key[QUEUE_KEY_MAX];
+	_cleanup_args_ struct redis_args set = {0}, expire = {0}, add = {0};
+	char key[QUEUE_KEY_MAX], all[QUEUE_KEY_MAX];
+	struct queue_stats stats;
+	if (queue->events.beat)
+		queue->events.beat(queue->ctx);
+	queue_stats(queue, &stats);
 	queue_key(queue, key, "worker:", queue->name);
+	queue_key(queue, all, "workers", "");
 	redis_args_str(&set, "HSET");
 	redis_args_str(&set, key);
 	heartbeat_pair(&set, "consumer", queue->consumer);
 	heartbeat_number(&set, "slots", queue->config.slots);
-	heartbeat_number(&set, "retired", queue->retired);
-	heartbeat_number(&set, "running", queue->running);
-	heartbeat_number(&set, "done", queue->done);
-	heartbeat_number(&set, "placed", queue->placed);
-	heartbeat_number(&set, "warm", queue->warm);
+	heartbeat_number(&set, "running", queue->beat.running);
+	heartbeat_number(&set, "ready", queue->beat.ready);
+	heartbeat_number(&set, "busy", queue->beat.busy);
+	heartbeat_number(&set, "stamping", queue->beat.stamping);
+	heartbeat_number(&set, "retired", queue->beat.retired);
+	heartbeat_number(&set, "done", queue->beat.done);
+	heartbeat_number(&set, "done_per_min", queue->beat.done_per_min);
+	heartbeat_number(&set, "placed", queue->beat.placed);
+	heartbeat_number(&set, "warm", queue->beat.warm);
+	heartbeat_number(&set, "held", stats.undelivered);
+	heartbeat_pair(&set, "state", queue->beat.stopping ? "stopping" : "running");
 	heartbeat_number(&set, "fetched", queue->stats.fetched);
 	heartbeat_number(&set, "duplicates", queue->stats.duplicates);
 	heartbeat_number(&set, "lost", queue->stats.lost);
@@ -246,25 +265,33 @@ static void send_heartbeat(struct queue *queue)
 	redis_args_str(&expire, "PEXPIRE");
 	redis_args_str(&expire, key);
 	redis_args_u64(&expire, HEARTBEAT_TTL_MS);
+	redis_args_str(&add, "SADD"); /* so that nobody has to search all keys for workers */
+	redis_args_str(&add, all);
+	redis_args_str(&add, queue->name);
 	(void)redis_link_send(&queue->commands, NULL, NULL, &set);
 	(void)redis_link_send(&queue->commands, NULL, NULL, &expire);
+	(void)redis_link_send(&queue->commands, NULL, NULL, &add);
 }
 
 static void on_heartbeat(struct loop_timer *timer)
 {
 	struct queue *queue = timer->data;
+	queue->beat_us = now_us();
 	loop_timer_set(queue->loop, timer, now_us() + (queue->ready ? HEARTBEAT_US : HEARTBEAT_US / 50));
 	if (queue->ready)
 		send_heartbeat(queue);
 }
 
-void queue_heartbeat(struct queue *queue, unsigned running, uint64_t done, uint64_t placed, uint64_t warm, unsigned retired)
+void lease_beat_soon(struct queue *queue)
 {
-	queue->running = running;
-	queue->done = done;
-	queue->placed = placed;
-	queue->warm = warm;
-	queue->retired = retired;
+	uint64_t at = MAX(now_us(), queue->beat_us + BEAT_APART_US);
+	if (queue->ready && at < queue->heartbeat.deadline_us)
+		loop_timer_set(queue->loop, &queue->heartbeat, at);
+}
+
+void queue_heartbeat(struct queue *queue, const struct queue_beat *beat)
+{
+	queue->beat = *beat;
 }
 
 void queue_describe(struct queue *queue, const char *images, const char *limits)

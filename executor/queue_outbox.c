@@ -30,6 +30,8 @@ static void delivered(struct entry *entry, const redisReply *reply)
 	struct queue *queue = entry->queue;
 	bool finishing = entry->state == ENTRY_FINISHING;
 	queue->outbox_backoff_ms = REDIS_BACKOFF_MIN_MS;
+	entry->pub.finish_us = now_us() - entry->finishing_us;
+	queue->stats.handed_back += !finishing;
 	if (finishing && redis_reply_int(reply, 1) == 0)
 		queue->stats.duplicates++; /* somebody else's result came first, or ours did and its reply was lost */
 	else if (finishing && entry->dead)
@@ -138,6 +140,7 @@ void outbox_flush(struct queue *queue)
 static void post(struct entry *entry, enum entry_state state)
 {
 	entry_set_state(entry, state);
+	entry->finishing_us = now_us();
 	if (!entry->queue->ready)
 		entry_failed(entry);
 	send_entry(entry);
@@ -200,6 +203,7 @@ void outbox_reject(struct entry *entry, enum reject_reason reason, const char *m
 	(void)snprintf(result.message, sizeof(result.message), "%s", message);
 	(void)snprintf(result.reject.message, sizeof(result.reject.message), "%s", message);
 	(void)snprintf(result.reject.field, sizeof(result.reject.field), "job");
+	entry->queue->stats.refused++;
 	settle(entry, &result, entry->id_field ? entry->id_field : entry->entry_id, NULL);
 }
 

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define REDIS_ARGS_NUMBERS 16
+#define REDIS_ARGS_NUMBERS 32
 
 struct redis_args {
 	const char **argv;

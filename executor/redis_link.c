@@ -37,6 +37,7 @@ static void gone(struct redis_link *link, const char *why)
 	link->ac = NULL;
 	link->up = false;
 	link->waiting = 0;
+	link->errors[REDIS_ERROR_NONE]++;
 	loop_timer_clear(link->loop, &link->watch);
 	link->events->down(link, why);
 	schedule_retry(link);
@@ -81,6 +82,8 @@ static void answered(redisAsyncContext *ac, void *reply, void *data)
 			loop_timer_set(link->loop, &link->watch, now_us() + ANSWER_US);
 		else
 			loop_timer_clear(link->loop, &link->watch);
+		if (reply && redis_reply_error(reply) != REDIS_ERROR_NONE)
+			link->errors[redis_reply_error(reply)]++;
 	}
 	/* After a drop hiredis may still parse replies that came in the same read: the owner was told "lost". */
 	if (request->fn)

@@ -33,9 +33,10 @@ struct redis_link {
 	redis_reply_fn published;
 	redisAsyncContext *ac;
 	bool up;
-	unsigned handshake;  /* replies that must come before up */
-	unsigned waiting;    /* requests without a reply */
-	unsigned backoff_ms; /* of the attempt that comes next */
+	unsigned handshake;		  /* replies that must come before up */
+	unsigned waiting;		  /* requests without a reply */
+	unsigned backoff_ms;		  /* of the attempt that comes next */
+	uint64_t errors[REDIS_ERROR_MAX]; /* answers, by kind; at REDIS_ERROR_NONE the connections that were lost or refused */
 	struct loop_timer retry, watch;
 };
 

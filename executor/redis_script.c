@@ -211,6 +211,14 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 	"    for p = 1, 3 do redis.call('DEL', KEYS[p] .. ':t:' .. t) end\n"
 	"  end\n"
 	"end\n"
+	/* A worker that was long gone and comes back names itself again. */
+	"local workers = redis.pcall('SMEMBERS', ARGV[2])\n"
+	"for _, w in ipairs(bad(workers) and {} or workers) do\n"
+	"  local n = name_ok(w) and redis.pcall('XLEN', ARGV[4] .. w) or 0\n"
+	"  if not (name_ok(w) and redis.call('EXISTS', ARGV[3] .. w) == 1) and (bad(n) or n == 0) then\n"
+	"    redis.call('SREM', ARGV[2], w)\n"
+	"  end\n"
+	"end\n"
 	"return 1\n",
 
 	[SCRIPT_RENEW] =
@@ -262,7 +270,7 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 		"end\n"
 		"if ARGV[8] == '1' then\n"
 		"  redis.pcall('XADD', KEYS[7], 'MAXLEN', '~', 1000, '*', 'id', ARGV[4], 'job', ARGV[9],\n"
-		"    'attempts', ARGV[10], 'consumer', ARGV[11], 'error', ARGV[12])\n"
+		"    'attempts', ARGV[10], 'consumer', ARGV[11], 'error', ARGV[12], 'stream', KEYS[1])\n"
 		"end\n"
 		"return 1\n",
 

@@ -12,7 +12,7 @@ enum redis_script {
 	/* consumer lease_ms max_bytes result_ cancelled_ looked looked_ms -> entry|nil dups deleted */
 	SCRIPT_CLAIM,
 	SCRIPT_OWN,	/* consumer want max_bytes result_ cancelled_ (key id)... -> entries dups */
-	SCRIPT_TIDY,	/* idle_ms: forget idle consumers and empty tenants */
+	SCRIPT_TIDY,	/* idle_ms workers worker_ own_stream_: forget idle consumers, empty tenants and workers that are gone */
 	SCRIPT_RENEW,	/* KEYS: streams; consumer ttl_ms state_ cancelled_ (entry job)... -> 0 lost, 1 ours, 2 and cancel */
 	SCRIPT_START,	/* KEYS: stream state result cancelled; consumer entry worker attempt ttl_ms */
 	SCRIPT_FINISH,	/* KEYS: stream result done state cancelled reply dead */

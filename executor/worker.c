@@ -19,10 +19,13 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "executor/engine.h"
+#include "executor/metrics_http.h"
 #include "executor/supervisor.h"
 #include "pool/wire.h"
 
 #define DYING_US 500000 /* for a last word to Redis; the lease of what is not said there runs out */
+#define SHOW_US 500000u
+#define LOOK_ON_US 120000000u /* longer than anybody waits between two scrapes */
 
 struct worker {
 	const struct worker_config *config;
@@ -36,9 +39,14 @@ struct worker {
 	struct active *active; /* running jobs, a list */
 	unsigned nactive;
 	uint64_t done;
+	uint64_t beat_us, beat_done; /* at the last heartbeat */
 	bool stopping;
 	bool dying; /* the engine cannot go on: what it still says of jobs is not their result */
 	int exit_code;
+	struct metrics metrics;
+	struct metrics_server *server; /* or NULL */
+	struct loop_timer show;
+	uint64_t look_until_us; /* Redis is asked about the queue while somebody wants to know */
 };
 
 struct active {
@@ -47,6 +55,7 @@ struct active {
 	struct queue_entry *entry; /* NULL: not ours any more, the result is dropped */
 	bool started;
 	char id[JOB_ID_MAX + 1];
+	uint64_t taken_ns;
 	struct active *next, **at;
 };
 
@@ -54,11 +63,6 @@ static void update_want(struct worker *w)
 {
 	if (w->queue)
 		queue_want(w->queue, w->stopping || w->dying || !w->engine ? 0 : engine_free_slots(w->engine));
-	uint64_t placed = 0, warm = 0;
-	if (w->engine)
-		engine_warmth(w->engine, &placed, &warm);
-	if (w->queue)
-		queue_heartbeat(w->queue, w->nactive, w->done, placed, warm, w->engine ? engine_retired_slots(w->engine) : 0);
 }
 
 /* ---- a job's end ---- */
@@ -83,6 +87,8 @@ static void finish(struct active *a)
 	_cleanup_free_ char *json = NULL, *meta = NULL;
 	(void)snprintf(result->id, sizeof(result->id), "%s", a->id);
 	if (a->entry) {
+		uint64_t placed_ns = a->ej.dispatched_ns;
+		metrics_result(&w->metrics, result, placed_ns > a->taken_ns ? (placed_ns - a->taken_ns) / 1000 : 0);
 		json = result_json(result);
 		meta = result->meta ? json_dumps(result->meta, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
 		/* Without memory for the result the job is handed back, to be run again. */
@@ -128,6 +134,8 @@ static struct active *make_active(struct worker *w, struct queue_entry *entry)
 	a->ej.done = on_done;
 	a->ej.started = on_started;
 	a->ej.result.attempt = entry->attempt;
+	a->taken_ns = now_ns();
+	w->metrics.rerun += entry->attempt > 1;
 	a->ej.result.timing.queued_us = entry->queued_us;
 	(void)snprintf(a->ej.result.worker, sizeof(a->ej.result.worker), "%s", w->config->name);
 	a->next = w->active;
@@ -222,7 +230,7 @@ static void on_lost(void *ctx, struct queue_entry *entry)
 static void on_finished(void *ctx, struct queue_entry *entry)
 {
 	struct worker *w = ctx;
-	(void)entry;
+	metrics_observe(&w->metrics, METRICS_FINISH, entry->finish_us);
 	maybe_end(w);
 }
 
@@ -232,6 +240,84 @@ static void on_queue_fatal(void *ctx, const struct err *err)
 	log_error("%s", err_msg(err));
 	w->exit_code = 125;
 	loop_stop(w->loop);
+}
+
+/* ---- what is seen from outside ---- */
+static void describe(struct worker *w)
+{
+	char **names = NULL, images[1024] = "";
+	size_t n = 0;
+	if (image_list(w->store, &names, NULL) == 0) {
+		/* Whole names only: half a name is another image's. */
+		for (size_t i = 0; names[i] && n + strlen(names[i]) + 2 < sizeof(images); i++)
+			n += (size_t)snprintf(images + n, sizeof(images) - n, "%s%s", i ? " " : "", names[i]);
+		image_list_free(names);
+	}
+	queue_describe(w->queue, images, w->metrics.limits);
+}
+
+static void on_beat(void *ctx)
+{
+	struct worker *w = ctx;
+	struct queue_beat beat = {.running = w->nactive, .done = w->done, .stopping = w->stopping || w->dying};
+	unsigned slots[ENGINE_SLOT_MAX];
+	uint64_t now = now_us();
+	engine_warmth(w->engine, &beat.placed, &beat.warm);
+	engine_slots(w->engine, slots);
+	beat.ready = slots[ENGINE_SLOT_READY];
+	beat.busy = slots[ENGINE_SLOT_RUNNING];
+	beat.stamping = slots[ENGINE_SLOT_STAMPING];
+	beat.retired = slots[ENGINE_SLOT_RETIRED];
+	if (w->beat_us && now > w->beat_us)
+		beat.done_per_min = (w->done - w->beat_done) * 60000000 / (now - w->beat_us);
+	w->beat_us = now;
+	w->beat_done = w->done;
+	if (!w->metrics.limits[0])
+		(void)engine_limits(w->engine, w->metrics.limits, sizeof(w->metrics.limits));
+	describe(w);
+	queue_heartbeat(w->queue, &beat);
+}
+
+static void on_looked(void *ctx, const struct queue_look *look)
+{
+	struct worker *w = ctx;
+	w->metrics.look = *look;
+}
+
+/* A picture for the thread that serves the metrics. */
+static void on_show(struct loop_timer *timer)
+{
+	struct worker *w = timer->data;
+	struct metrics *m = &w->metrics;
+	loop_timer_set(w->loop, timer, now_us() + SHOW_US);
+	engine_ask(w->engine);
+	if (metrics_server_asked(w->server))
+		w->look_until_us = now_us() + LOOK_ON_US;
+	if (!m->look.at_us || now_us() < w->look_until_us)
+		queue_look(w->queue, on_looked, w);
+	m->at_us = now_us();
+	m->running = w->nactive;
+	m->stopping = w->stopping || w->dying;
+	m->nursery_us = engine_answered_us(w->engine);
+	engine_warmth(w->engine, &m->placed, &m->warm);
+	engine_slots(w->engine, m->slots);
+	queue_stats(w->queue, &m->queue);
+	queue_redis_errors(w->queue, m->redis_errors);
+	if (!m->host_known && engine_cgroup(w->engine, m->cgroup, sizeof(m->cgroup))) {
+		m->host = *engine_host(w->engine);
+		m->host_known = true;
+	}
+	metrics_server_publish(w->server, m);
+}
+
+static int start_showing(struct worker *w, struct err *err)
+{
+	w->metrics.started_wall_ms = wall_ms();
+	(void)snprintf(w->metrics.name, sizeof(w->metrics.name), "%s", w->config->name);
+	int r = metrics_server_start(w->config->metrics, &w->server, err);
+	if (r == 0 && w->server)
+		on_show(&w->show);
+	return r;
 }
 
 /* ---- the engine's events ---- */
@@ -318,7 +404,7 @@ static void on_engine_fatal(void *ctx, const struct err *err)
 
 static int connect_queue(struct worker *w, struct err *err)
 {
-	static const struct queue_events events = {.job = on_job, .cancel = on_cancel, .lost = on_lost, .finished = on_finished, .fatal = on_queue_fatal};
+	static const struct queue_events events = {.job = on_job, .cancel = on_cancel, .lost = on_lost, .finished = on_finished, .fatal = on_queue_fatal, .beat = on_beat};
 	const struct worker_config *c = w->config;
 	struct queue_config config = {.prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms, .result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .allow_volatile = c->allow_volatile, .slots = c->slots};
 	const char *env = getenv("PETRI_REDIS");
@@ -328,16 +414,7 @@ static int connect_queue(struct worker *w, struct err *err)
 		from_env, &config.url, err);
 	if (r == 0)
 		r = queue_new(w->loop, &config, &events, w, &w->queue, err);
-	if (r < 0)
-		return r;
-	char **names = NULL, images[1024] = "";
-	if (image_list(w->store, &names, NULL) == 0) {
-		for (size_t i = 0, n = 0; names[i] && n < sizeof(images); i++)
-			n += (size_t)snprintf(images + n, sizeof(images) - n, "%s%s", i ? " " : "", names[i]);
-		image_list_free(names);
-	}
-	queue_describe(w->queue, images, NULL);
-	return 0;
+	return r;
 }
 
 /* With a CPU for each slot, petri itself keeps to those that no slot has; an operator's redis-server can be told to do the same. */
@@ -369,6 +446,7 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 	w.grace = (struct loop_timer){.fn = on_grace, .data = &w};
 	w.drain = (struct loop_timer){.fn = on_drain, .data = &w};
 	w.look = (struct loop_timer){.fn = on_look, .data = &w};
+	w.show = (struct loop_timer){.fn = on_show, .data = &w};
 	if (c->pin)
 		keep_off_slots(c->slots);
 	w.signals = worker_signals();
@@ -377,6 +455,8 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 	int r = engine_new(&config, &w.engine, &err);
 	if (r == 0)
 		r = connect_queue(&w, &err);
+	if (r == 0)
+		r = start_showing(&w, &err);
 	if (r == 0) {
 		loop_poll(w.loop, &w.signal_op, w.signals, POLLIN);
 		r = loop_run(w.loop, &err);
@@ -388,6 +468,7 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 	uint64_t placed, warm;
 	engine_warmth(w.engine, &placed, &warm);
 	log_info("worker: ends: done=%" PRIu64 " placed=%" PRIu64 " warm=%" PRIu64, w.done, placed, warm);
+	metrics_server_stop(w.server);
 	engine_free(w.engine); /* before the queue: nothing may run that nobody holds */
 	queue_free(w.queue);
 	return w.exit_code;

@@ -19,6 +19,7 @@ struct worker_config {
 	char policies[512]; /* a directory of profiles, searched before the built-in ones */
 	char project_ids[32];
 	struct job_limits max_limits;
+	char metrics[64]; /* where to serve them: metrics_server_check() */
 	const char *state;
 };
 

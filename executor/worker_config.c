@@ -43,6 +43,7 @@ static const struct setting {
 	{"warm-policy", TEXT, AT(warm_policy), 0, 0},
 	{"policies", TEXT, AT(policies), 0, 0},
 	{"project-ids", TEXT, AT(project_ids), 0, 0},
+	{"metrics", TEXT, AT(metrics), 0, 0},
 #undef AT
 };
 
@@ -60,6 +61,7 @@ void worker_config_init(struct worker_config *c)
 	c->max_limits = job_limits_ceiling;
 	/* A byte of output may take six in JSON, there are two streams, and a Redis string ends at 512 MiB. */
 	c->max_limits.output_bytes = 32u << 20;
+	(void)snprintf(c->metrics, sizeof(c->metrics), "off");
 	(void)snprintf(c->policies, sizeof(c->policies), "/etc/petri/policies");
 }
 

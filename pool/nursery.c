@@ -50,6 +50,11 @@ static void handle(struct nursery *n, const struct wire_msg *msg, int *fds, size
 			log_write(LOG_ERROR_, "nursery: %s", err_msg(&err));
 		return;
 	}
+	if (msg->type == WIRE_PING) {
+		const struct wire_msg pong = {.type = WIRE_PONG, .slot = UINT32_MAX, .seq = msg->seq};
+		(void)fd_send(n->config->worker, &pong, sizeof(pong), NULL, 0);
+		return;
+	}
 	if (msg->slot >= n->nslots) {
 		log_write(LOG_ERROR_, "nursery: message %u for slot %u, which is not there", msg->type, msg->slot);
 		return;

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define POOL_SLOTS_MAX 1024
-#define WIRE_VERSION 5u /* changes with the layout: a nursery of another build must not be taken for ours */
+#define WIRE_VERSION 6u /* changes with the layout: a nursery of another build must not be taken for ours */
 #define POOL_POLICIES_MAX 32
 #define POOL_LAYERS_MAX 64
 #define POOL_DEVICES_MAX 4
@@ -32,11 +32,13 @@ enum wire_type {
 	WIRE_RESIZE,	 /* other disk limits for a ready zygote */
 	WIRE_OPEN,	 /* + socket, a job's root: a helper with the slot's credentials serves struct open_request on it */
 	WIRE_RETIRE,	 /* give the slot up: it would not empty */
+	WIRE_PING,	 /* answered with WIRE_PONG: the nursery's loop turns */
 	/* nursery → worker */
 	WIRE_HELLO,  /* what this host can do: struct wire_host */
 	WIRE_LEAF,   /* + knob fds, in the order of `knobs`: the slot's leaf was made (again) */
 	WIRE_FAILED, /* no zygote: step and error say why; or the slot's room ended unasked */
 	WIRE_RESIZED,
+	WIRE_PONG,
 };
 
 enum pool_network {

@@ -188,7 +188,7 @@ Test(queue_edges, heartbeat)
 {
 	struct worker w = {.slots = 7};
 	start(&w, "w1", 30000);
-	queue_heartbeat(w.queue, 3, 42, 40, 39, 1);
+	queue_heartbeat(w.queue, &(struct queue_beat){.running = 3, .done = 42, .placed = 40, .warm = 39, .retired = 1});
 	queue_describe(w.queue, "gcc:13", "memory,pids");
 	UNTIL(redis("HLEN petri:worker:w1")->integer > 0);
 	cr_assert_str_eq(redis("HGET petri:worker:w1 slots")->str, "7");
