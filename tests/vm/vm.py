@@ -36,6 +36,7 @@ TOOLS = ("qemu-system-x86_64", "mkfs.xfs", "mkswap", "cpio", "modprobe", "depmod
 # try on the VM's kernel as well, and one that measures the machine's speed.
 HOST_ONLY = (r"^unit/(parse|base|base64|utf8?|job|job_bounds|limits|result|redis_url|queue[a-z_]*|worker_config|runtime|command|"
              r"mix|policies_[a-z]+|layers_(tar|dir|image[a-z_]*|blob|store|gc|oci|source|stream|tree_file|store_boot|commit/is_quick))(/|$)|"
+             r"^chaos/|"
              r"^integration/(runtime/(?!limits|violation|nothing_is_left|killed_worker)|faults/|oci_hostile/|"
              r"oci/(?!layout|whiteouts|many_layers)|import/(?!attributes|the_same_tree)|gc/(?!verify_names|gc_spares))")
 SCALE = "10"  # an exec under emulation takes 10 to 20 times as long
