@@ -31,6 +31,7 @@ struct engine_job {
 	uint64_t dispatched_ns, ended_ns; /* CLOCK_MONOTONIC */
 	bool stamp_layers;		  /* the engine's: delivering layers as files failed, so stamp them */
 	bool run_cold;			  /* the engine's: its image's runtime declined it */
+	bool placed;			  /* the engine's: it is counted, however often it changes slots */
 	struct run *run;		  /* the engine's */
 	struct engine_job *next;	  /* the engine's */
 };

@@ -77,8 +77,9 @@ static void place(struct engine *engine, struct run *run, struct seat *seat)
 	seat->last_runtime = run->runtime;
 	run->seat = seat;
 	seat->image_layers = run->image_layers;
-	engine->placed++;
-	engine->hits += suited;
+	engine->placed += !run->ej->placed;
+	engine->hits += suited && !run->ej->placed;
+	run->ej->placed = true;
 	if (!suited)
 		seat_stamp(seat, &run->plan, NULL);
 	else if (seat->state == SEAT_READY)
@@ -149,7 +150,7 @@ static void reject(struct engine_job *ej, const struct reject *why)
 
 void engine_start(struct engine *engine, struct engine_job *ej)
 {
-	ej->stamp_layers = ej->run_cold = false;
+	ej->stamp_layers = ej->run_cold = ej->placed = false;
 	engine_enqueue(engine, ej);
 }
 
