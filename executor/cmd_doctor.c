@@ -111,23 +111,43 @@ static int doctor_in_worker(const struct worker_fds *fds, void *ctx)
 	return d->ready ? 0 : 1;
 }
 
+struct doctor_options {
+	bool json;
+	const char *state;
+};
+
+static const struct option options[] = {
+	{.name = "json", .kind = OPTION_SWITCH, OPTION_AT(struct doctor_options, json), .help = "print a JSON object"},
+	STATE_OPTION(struct doctor_options, state),
+	{0},
+};
+
+static const struct exit_code codes[] = {
+	{"0", "this host can run jobs"},
+	{"1", "it cannot"},
+	{"125", "not started as root, or the command line is wrong"},
+	{0},
+};
+
+const struct verb doctor_verb = {
+	.name = "doctor",
+	.summary = "what this host can enforce, and how",
+	.fn = cmd_doctor,
+	.forms = (const char *const[]){"[--json] [--state DIR]", NULL},
+	.about = "Starts a nursery, makes one slot and one waiting process, and prints which limits this host can enforce and by what.",
+	.options = options,
+	.codes = codes,
+};
+
 int cmd_doctor(int argc, char **argv)
 {
 	static struct doctor d;
-	struct cli cli = {.argc = argc, .argv = argv, .at = 1, .verb = "doctor"};
-	const char *state = NULL;
-	while (cli_more(&cli)) {
-		if (cli_is(&cli, "--help")) {
-			(void)puts("petri doctor [--json] [--state DIR]");
-			return 0;
-		}
-		if (cli_is(&cli, "--json"))
-			d.json = true;
-		else if (!cli_option(&cli, "--state", &state))
-			cli_unknown(&cli);
-	}
-	if (cli.failed)
-		return EXIT_USAGE;
-	struct supervisor_config config = {.state = state_dir(state), .nslots = 1, .worker = doctor_in_worker, .ctx = &d};
+	struct doctor_options o = {0};
+	char **words;
+	int code;
+	if (!verb_parse(&doctor_verb, &o, argc, argv, &words, &code))
+		return code;
+	d.json = o.json;
+	struct supervisor_config config = {.state = state_dir(o.state), .nslots = 1, .worker = doctor_in_worker, .ctx = &d};
 	return supervise(&config);
 }

@@ -12,49 +12,43 @@
 #include "executor/supervisor.h"
 #include "layers/gc.h"
 
-#define KEEP_DEFAULT "7d"
-
-static const char gc_help[] =
-	"petri gc [--keep 7d] [--max-size 20G] [--dry-run] [--state DIR]\n"
-	"Removes layers and blobs that no image, pin or running job uses, and what crashes left.\n"
-	"  --keep 7d        those that were used within this time stay\n"
-	"  --max-size 20G   while the store takes more on disk, younger ones go too, the oldest use first\n"
-	"  --dry-run        only say which";
+#define KEEP_DEFAULT_MS (7 * 86400000ull)
 
 struct gc_flags {
-	const char *state, *keep, *max_size;
-	bool help, dry_run;
+	const char *state;
+	uint64_t keep_ms, max_bytes;
+	bool dry_run;
 };
 
-static void gc_flag(struct cli *cli, void *ctx)
-{
-	struct gc_flags *f = ctx;
-	if (cli_is(cli, "--help"))
-		f->help = true;
-	else if (cli_is(cli, "--dry-run"))
-		f->dry_run = true;
-	else if (!cli_option(cli, "--keep", &f->keep) && !cli_option(cli, "--max-size", &f->max_size) &&
-		!cli_option(cli, "--state", &f->state))
-		cli_unknown(cli);
-}
+static const struct option gc_options[] = {
+	{.name = "keep", .arg = "DURATION", .kind = OPTION_DURATION, OPTION_AT(struct gc_flags, keep_ms), .standard = "7d", .help = "those that were used within this time stay"},
+	{.name = "max-size", .arg = "SIZE", .kind = OPTION_SIZE, OPTION_AT(struct gc_flags, max_bytes), .standard = "none", .help = "while the store takes more on disk, younger ones go too, the oldest use first"},
+	{.name = "dry-run", .kind = OPTION_SWITCH, OPTION_AT(struct gc_flags, dry_run), .help = "only say which"},
+	STATE_OPTION(struct gc_flags, state),
+	{0},
+};
+
+static const struct exit_code codes[] = {
+	{"0", "done"},
+	{"1", "failed"},
+	{"125", "the command line is wrong"},
+	{0},
+};
+
+const struct verb gc_verb = {
+	.name = "gc",
+	.summary = "remove what nothing uses",
+	.fn = cmd_gc,
+	.forms = (const char *const[]){"[OPTIONS]", NULL},
+	.about = "Removes layers and blobs that no image, pin or running job uses, and what crashes left.",
+	.options = gc_options,
+	.codes = codes,
+};
 
 static void on_removed(void *ctx, const char *what, uint64_t bytes)
 {
 	const struct gc_options *options = ctx;
 	(void)printf("%s %s %" PRIu64 "\n", options->dry_run ? "would remove" : "removed", what, bytes);
-}
-
-static int parse_flags(const struct gc_flags *flags, struct gc_options *ret, struct err *err)
-{
-	uint64_t keep_ms = 0;
-	int r = parse_duration_ms(flags->keep ? flags->keep : KEEP_DEFAULT, &keep_ms, err);
-	if (r < 0)
-		return err_wrap(err, "--keep");
-	ret->keep_s = (keep_ms + 999) / 1000;
-	ret->max_bytes = UINT64_MAX;
-	ret->dry_run = flags->dry_run;
-	r = flags->max_size ? parse_size(flags->max_size, &ret->max_bytes, err) : 0;
-	return r < 0 ? err_wrap(err, "--max-size") : 0;
 }
 
 static void print_sums(const struct gc_options *options, const struct gc_sums *sums)
@@ -94,20 +88,12 @@ static int collect(const char *state, const struct gc_options *options, struct e
 int cmd_gc(int argc, char **argv)
 {
 	struct err err = ERR_INIT;
-	struct cli cli = {.argc = argc, .argv = argv, .at = 1, .verb = "gc"};
-	struct gc_flags flags = {.state = NULL};
-	cli_words(&cli, gc_flag, &flags);
-	if (flags.help) {
-		(void)puts(gc_help);
-		return 0;
-	}
-	if (!cli.failed && cli.at < cli.argc)
-		cli_error(&cli, "'%s' is not expected here", argv[cli.at]);
-	struct gc_options options = {.removed = on_removed, .ctx = &options};
-	if (!cli.failed && parse_flags(&flags, &options, &err) < 0)
-		cli_error(&cli, "%s", err_msg(&err));
-	if (cli.failed)
-		return EXIT_USAGE;
+	struct gc_flags flags = {.keep_ms = KEEP_DEFAULT_MS, .max_bytes = UINT64_MAX};
+	char **words;
+	int code;
+	if (!verb_parse(&gc_verb, &flags, argc, argv, &words, &code))
+		return code;
+	struct gc_options options = {.keep_s = (flags.keep_ms + 999) / 1000, .max_bytes = flags.max_bytes, .dry_run = flags.dry_run, .removed = on_removed, .ctx = &options};
 	if (collect(state_dir(flags.state), &options, &err) < 0) {
 		log_error("%s", err_msg(&err));
 		return 1;

@@ -18,30 +18,38 @@
 
 #define RUNTIME_FILE_MAX (64u << 10)
 
-static const char image_help[] =
-	"petri image import [--ref TAG] NAME SOURCE\n"
-	"                                 SOURCE: an OCI image layout or a docker-save (a directory or a tar), or a root file\n"
-	"                                 system (a directory or a tar); tars plain or compressed by gzip, zstd, xz.\n"
-	"                                 --ref: which image of a SOURCE with several, by tag or NAME:TAG\n"
-	"petri image list                 with layers and sizes; OWN: in layers that no other image has\n"
-	"petri image inspect NAME | rm NAME\n"
-	"petri image runtime NAME python3|node|none|FILE\n"
-	"                                 an interpreter that is started ahead for jobs of the image; FILE: JSON, docs/runtimes.md\n"
-	"All take --state DIR.";
-
 struct options {
 	const char *state, *ref;
-	bool help;
 };
 
-static void take_option(struct cli *cli, void *ctx)
-{
-	struct options *o = ctx;
-	if (cli_is(cli, "--help"))
-		o->help = true;
-	else if (!cli_option(cli, "--state", &o->state) && !cli_option(cli, "--ref", &o->ref))
-		cli_unknown(cli);
-}
+static const struct option image_options[] = {
+	{.name = "ref", .arg = "TAG", .kind = OPTION_WORD, OPTION_AT(struct options, ref), .help = "with import: which image of a SOURCE with several, by tag or NAME:TAG"},
+	STATE_OPTION(struct options, state),
+	{0},
+};
+
+static const struct exit_code codes[] = {
+	{"0", "done"},
+	{"1", "failed"},
+	{"125", "the command line is wrong"},
+	{0},
+};
+
+const struct verb image_verb = {
+	.name = "image",
+	.summary = "import, list, inspect and remove images",
+	.fn = cmd_image,
+	.forms = (const char *const[]){"import [--ref TAG] NAME SOURCE", "list", "inspect NAME", "rm NAME", "runtime NAME python3|node|none|FILE", NULL},
+	.about = "import: SOURCE is an OCI image layout or a docker-save (a directory or a tar), or a root file system (a directory or a tar); tars "
+		 "plain or compressed by gzip, zstd, xz.\n\nlist: with layers and sizes; OWN: in layers that no other image has.\n\n"
+		 "runtime: an interpreter that is started ahead for jobs of the image; FILE: JSON, docs/runtimes.md.",
+	.options = image_options,
+	.min_words = 1,
+	.max_words = 3,
+	.words = "import list inspect rm runtime",
+	.complete = COMPLETE_FILE,
+	.codes = codes,
+};
 
 static void cleanup_store(struct store **store)
 {
@@ -146,12 +154,13 @@ static int list(struct store *store, struct err *err)
 }
 
 /* Return: 0, -errno with err, or 1 when the words make no command. */
-static int image_words(struct store *store, const struct cli *cli, const struct options *options, struct err *err)
+static int image_words(struct store *store, char **w, const struct options *options, struct err *err)
 {
-	char **w = cli->argv + cli->at;
-	int n = cli->argc - cli->at, r = 1;
+	int n = 0, r = 1;
 	struct image image = {0};
 	bool show = false;
+	while (w[n])
+		n++;
 	if (n == 3 && strcmp(w[0], "import") == 0) {
 		r = import(store, w[1], w[2], options->ref, &image, err);
 		show = true;
@@ -176,27 +185,17 @@ static int image_words(struct store *store, const struct cli *cli, const struct 
 int cmd_image(int argc, char **argv)
 {
 	struct err err = ERR_INIT;
-	struct cli cli = {.argc = argc, .argv = argv, .at = 1, .verb = "image"};
 	struct options options = {.state = NULL};
-	cli_words(&cli, take_option, &options);
-	if (options.help) {
-		(void)puts(image_help);
-		return 0;
-	}
-	if (cli.failed)
-		return EXIT_USAGE;
+	char **words;
+	int code;
+	if (!verb_parse(&image_verb, &options, argc, argv, &words, &code))
+		return code;
 	_cleanup_(cleanup_store) struct store *store = NULL;
-	if (cli.at == cli.argc) {
-		(void)fprintf(stderr, "%s\n", image_help);
-		return EXIT_USAGE;
-	}
 	int r = store_open(state_dir(options.state), &store, &err);
 	if (r == 0)
-		r = image_words(store, &cli, &options, &err);
-	if (r > 0) {
-		(void)fprintf(stderr, "%s\n", image_help);
-		return EXIT_USAGE;
-	}
+		r = image_words(store, words, &options, &err);
+	if (r > 0)
+		return verb_complain(&image_verb, "'%s' with these words and options is none of its forms", words[0]);
 	if (r < 0)
 		log_error("%s", err_msg(&err));
 	return r < 0 ? 1 : 0;

@@ -16,25 +16,35 @@
 #include "layers/refs.h"
 #include "layers/verify.h"
 
-static const char layer_help[] =
-	"petri layer list          id, bytes, entries, last use, and what keeps it from gc\n"
-	"petri layer verify [ID]   hash a layer or blob anew, or all of them, and name what differs; exits with 1 when something does\n"
-	"petri layer rm ID         remove a layer that no image, pin, job or import uses\n"
-	"petri layer pin ID        keep it from gc      petri layer unpin ID";
-
 struct layer_options {
 	const char *state;
-	bool help;
 };
 
-static void layer_option(struct cli *cli, void *ctx)
-{
-	struct layer_options *o = ctx;
-	if (cli_is(cli, "--help"))
-		o->help = true;
-	else if (!cli_option(cli, "--state", &o->state))
-		cli_unknown(cli);
-}
+static const struct option layer_options[] = {
+	STATE_OPTION(struct layer_options, state),
+	{0},
+};
+
+static const struct exit_code codes[] = {
+	{"0", "done"},
+	{"1", "failed; verify: something differs"},
+	{"125", "the command line is wrong"},
+	{0},
+};
+
+const struct verb layer_verb = {
+	.name = "layer",
+	.summary = "list, verify, pin and remove layers",
+	.fn = cmd_layer,
+	.forms = (const char *const[]){"list", "verify [ID]", "rm ID", "pin ID", "unpin ID", NULL},
+	.about = "list: id, bytes, entries, last use, and what keeps it from gc.\n\nverify: hash a layer or blob anew, or all of them, and name what "
+		 "differs.\n\nrm: remove a layer that no image, pin, job or import uses.\n\npin: keep it from gc, until unpin.",
+	.options = layer_options,
+	.min_words = 1,
+	.max_words = 2,
+	.words = "list verify rm pin unpin",
+	.codes = codes,
+};
 
 static void cleanup_store(struct store **store)
 {
@@ -158,43 +168,35 @@ static int with_id(struct store *store, const char *text, int (*fn)(struct store
 	return r < 0 ? r : fn(store, id, err);
 }
 
-static int layer_words(struct store *store, char **w, int n, struct err *err)
+static int layer_words(struct store *store, char **w, struct err *err)
 {
 	static const struct {
 		const char *name;
 		int (*fn)(struct store *store, const uint8_t id[16], struct err *err);
-	} verbs[] = {{"rm", gc_remove_layer}, {"pin", pin_layer}, {"unpin", pin_remove}};
+	} actions[] = {{"rm", gc_remove_layer}, {"pin", pin_layer}, {"unpin", pin_remove}};
+	int n = w[1] ? 2 : 1;
 	if (n == 1 && strcmp(w[0], "list") == 0)
 		return list(store, err);
 	if ((n == 1 || n == 2) && strcmp(w[0], "verify") == 0)
 		return verify(store, n == 2 ? w[1] : NULL, err);
-	for (size_t i = 0; n == 2 && i < ARRAY_SIZE(verbs); i++)
-		if (strcmp(w[0], verbs[i].name) == 0)
-			return with_id(store, w[1], verbs[i].fn, err);
-	(void)fprintf(stderr, "%s\n", layer_help);
-	return EXIT_USAGE;
+	for (size_t i = 0; n == 2 && i < ARRAY_SIZE(actions); i++)
+		if (strcmp(w[0], actions[i].name) == 0)
+			return with_id(store, w[1], actions[i].fn, err);
+	return verb_complain(&layer_verb, "'%s'%s is none of its forms", w[0], n == 2 ? " with an ID" : " alone");
 }
 
 int cmd_layer(int argc, char **argv)
 {
 	struct err err = ERR_INIT;
-	struct cli cli = {.argc = argc, .argv = argv, .at = 1, .verb = "layer"};
 	struct layer_options options = {.state = NULL};
-	cli_words(&cli, layer_option, &options);
-	if (options.help) {
-		(void)puts(layer_help);
-		return 0;
-	}
-	if (cli.failed)
-		return EXIT_USAGE;
-	if (cli.at == cli.argc) {
-		(void)fprintf(stderr, "%s\n", layer_help);
-		return EXIT_USAGE;
-	}
+	char **words;
+	int code;
+	if (!verb_parse(&layer_verb, &options, argc, argv, &words, &code))
+		return code;
 	_cleanup_(cleanup_store) struct store *store = NULL;
 	int r = store_open(state_dir(options.state), &store, &err);
 	if (r == 0)
-		r = layer_words(store, argv + cli.at, cli.argc - cli.at, &err);
+		r = layer_words(store, words, &err);
 	if (r == 0 && (fflush(stdout) != 0 || ferror(stdout)))
 		r = err_set(&err, errno, "write to standard output");
 	if (r < 0) {

@@ -1,108 +1,21 @@
-/* petri worker, submit, status and cancel: the verbs that speak to Redis. */
+/* petri submit, status and cancel: the clients of the queue. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/fd.h"
 #include "base/log.h"
-#include "base/parse.h"
 #include "executor/cli.h"
 #include "executor/metrics_http.h"
 #include "executor/queue.h"
-#include "executor/supervisor.h"
-#include "executor/worker.h"
+#include "executor/redis_options.h"
 
 #define EXIT_QUEUE_FULL 75
 
-/* ---- worker ---- */
-static const char worker_help[] =
-	"petri worker [--config FILE] [--redis URL] [--prefix petri] [--name HOST] [--slots N] [--lease 30s]\n"
-	"             [--max-attempts 3] [--result-ttl 1h] [--grace 30s] [--allow-volatile-redis] [--pin]\n"
-	"             [--warm-image NAME] [--warm-policy NAME] [--policies DIR] [--metrics off|on|[ADDRESS:]PORT] [--state DIR]\n"
-	"             [--scratch auto|tmpfs] [--project-ids FIRST-LAST]\n"
-	"URL: unix:///path | redis://host:port/db; with credentials only in PETRI_REDIS. FILE is JSON with the same names,\n"
-	"and max_limits like a job's limits.";
-
-static bool worker_setting(struct cli *cli, struct worker_config *c)
-{
-	struct err err = ERR_INIT;
-	static const char *const switches[] = {"allow-volatile-redis", "pin"};
-	const char *arg = cli->argv[cli->at] + 2, *v;
-	char name[64];
-	for (size_t i = 0; i < ARRAY_SIZE(switches); i++) {
-		if (strcmp(arg, switches[i]) == 0) {
-			cli->at++;
-			(void)worker_config_set(c, switches[i], "", NULL);
-			return true;
-		}
-	}
-	(void)snprintf(name, sizeof(name), "--%.*s", (int)MIN(strcspn(arg, "="), sizeof(name) - 3), arg);
-	int at = cli->at;
-	if (!cli_option(cli, name, &v))
-		return false;
-	if (cli->failed)
-		return true;
-	int r = worker_config_set(c, name + 2, v, &err);
-	if (r == -ENOENT) {
-		cli->at = at;
-		return false;
-	}
-	if (r < 0)
-		cli_error(cli, "%s", err_msg(&err));
-	return true;
-}
-
-static void load_config(struct cli *cli, struct worker_config *c, const char *path)
-{
-	struct err err = ERR_INIT;
-	if (worker_config_load(c, path, &err) < 0)
-		cli_error(cli, "%s", err_msg(&err));
-}
-
-int cmd_worker(int argc, char **argv)
-{
-	static struct worker_config config;
-	struct err err = ERR_INIT;
-	struct cli cli = {.argc = argc, .argv = argv, .at = 1, .verb = "worker"};
-	struct redis_url url;
-	const char *v;
-	worker_config_init(&config);
-	while (cli_more(&cli)) {
-		if (cli_is(&cli, "--help")) {
-			(void)puts(worker_help);
-			return 0;
-		}
-		if (cli_option(&cli, "--config", &v))
-			load_config(&cli, &config, v);
-		else if (cli_option(&cli, "--state", &v))
-			config.state = v;
-		else if (cli_option(&cli, "--scratch", &v))
-			config.force_tmpfs = cli_scratch(&cli, v);
-		else if (!worker_setting(&cli, &config))
-			cli_unknown(&cli);
-	}
-	if (!cli.failed && cli.at < argc)
-		cli_error(&cli, "unexpected '%s'", argv[cli.at]);
-	/* Said now, rather than by a worker that already has its slots. */
-	if (!cli.failed && config.redis[0] && redis_url_parse(config.redis, false, &url, &err) < 0)
-		cli_error(&cli, "--redis %s", err_msg(&err));
-	if (!cli.failed && !redis_prefix_valid(config.prefix))
-		cli_error(&cli, "--prefix wants letters, digits and . _ { } -, at most 64");
-	if (!cli.failed && metrics_server_check(config.metrics, &err) < 0)
-		cli_error(&cli, "--%s", err_msg(&err));
-	if (cli.failed)
-		return EXIT_USAGE;
-	struct supervisor_config s = {.state = state_dir(config.state), .nslots = config.slots, .force_tmpfs = config.force_tmpfs, .project_ids = config.project_ids, .restart = true, .handles_signals = true, .worker = worker_main, .ctx = &config};
-	return supervise(&s);
-}
-
 /* ---- the clients ---- */
 struct client_options {
-	const char *redis, *prefix;
+	struct redis_options redis;
 	bool wait;
 	uint64_t timeout_ms, max_depth;
 };
@@ -112,53 +25,14 @@ static void cleanup_client(struct queue_client **client)
 	queue_client_free(*client);
 }
 
-static void client_option(struct cli *cli, struct client_options *o, const char *help)
-{
-	struct err err = ERR_INIT;
-	const char *v;
-	if (cli_is(cli, "--help")) {
-		(void)puts(help);
-		exit(0);
-	} else if (cli_option(cli, "--redis", &v)) {
-		o->redis = v;
-	} else if (cli_option(cli, "--prefix", &v)) {
-		o->prefix = v;
-	} else if (cli_is(cli, "--wait")) {
-		o->wait = true;
-	} else if (cli_option(cli, "--timeout", &v)) {
-		if (!cli->failed && parse_duration_ms(v, &o->timeout_ms, &err) < 0)
-			cli_error(cli, "--timeout %s", err_msg(&err));
-	} else if (cli_option(cli, "--max-depth", &v)) {
-		if (!cli->failed && parse_u64(v, &o->max_depth, &err) < 0)
-			cli_error(cli, "--max-depth %s", err_msg(&err));
-	} else {
-		cli_unknown(cli);
-	}
-}
-
-static int open_client(const struct client_options *o, struct queue_client **ret, struct err *err)
+static int open_client(struct client_options *o, struct queue_client **ret, struct err *err)
 {
 	struct redis_url url;
-	const char *env = getenv("PETRI_REDIS");
-	bool from_env = !o->redis && env && *env;
-	const char *text = o->redis ? o->redis : from_env ? env
-							  : REDIS_DEFAULT;
-	int r = redis_url_parse(text, from_env, &url, err);
-	return r < 0 ? r : queue_client_open(&url, o->prefix, ret, err);
-}
-
-/* Options, then one word. Return: the word, or NULL after a message. */
-static const char *client_words(int argc, char **argv, const char *verb, const char *help, struct client_options *o)
-{
-	struct cli cli = {.argc = argc, .argv = argv, .at = 1, .verb = verb};
-	*o = (struct client_options){.prefix = "petri"};
-	while (cli_more(&cli))
-		client_option(&cli, o, help);
-	if (!cli.failed && argc - cli.at != 1)
-		cli_error(&cli, "%s", help);
-	if (!cli.failed && !redis_prefix_valid(o->prefix))
-		cli_error(&cli, "--prefix wants letters, digits and . _ { } -, at most 64");
-	return cli.failed ? NULL : argv[cli.at];
+	int r = redis_options_ready(&o->redis, &url, err);
+	if (r == 0)
+		r = queue_client_open(&url, o->redis.prefix, ret, err);
+	explicit_bzero(&url, sizeof(url));
+	return r;
 }
 
 static int complain(const struct err *err, int code)
@@ -167,9 +41,7 @@ static int complain(const struct err *err, int code)
 	return code;
 }
 
-static const char submit_help[] = "petri submit [--wait [--timeout 60s]] [--max-depth N] [--redis URL] [--prefix petri] JOB.json|-";
-
-static int submit(const struct client_options *o, const char *path)
+static int submit(struct client_options *o, const char *path)
 {
 	struct err err = ERR_INIT;
 	struct reject why = {0};
@@ -204,22 +76,107 @@ static int submit(const struct client_options *o, const char *path)
 	return 0;
 }
 
+#define CLIENT(member) OPTION_AT(struct client_options, member)
+
+static const struct option submit_options[] = {
+	{.name = "wait", .kind = OPTION_SWITCH, CLIENT(wait), .help = "wait for the result and print it instead of the id"},
+	{.name = "timeout", .arg = "DURATION", .kind = OPTION_DURATION, CLIENT(timeout_ms), .standard = "none", .help = "with --wait: give up after so long", .more = "The job is not cancelled by that."},
+	{.name = "max-depth", .arg = "N", .kind = OPTION_COUNT, CLIENT(max_depth), .standard = "none", .help = "do not submit when so many jobs wait in the stream"},
+	REDIS_OPTIONS(struct client_options, redis),
+	{0},
+};
+
+static const struct exit_code submit_codes[] = {
+	{"0", "accepted; with --wait a result was printed, whatever it says"},
+	{"1", "Redis failed, or the wait timed out"},
+	{"75", "the queue is full (--max-depth)"},
+	{"125", "the job was refused before it was sent, or the command line is wrong"},
+	{0},
+};
+
+const struct verb submit_verb = {
+	.name = "submit",
+	.summary = "put a job into the queue; --wait for its result",
+	.fn = cmd_submit,
+	.forms = (const char *const[]){"[OPTIONS] JOB.json|-", NULL},
+	.about = "Checks a job document and puts it into the queue. Prints the id under which its result will be.",
+	.options = submit_options,
+	.min_words = 1,
+	.max_words = 1,
+	.complete = COMPLETE_FILE,
+	.codes = submit_codes,
+};
+
+static const struct option client_options[] = {
+	REDIS_OPTIONS(struct client_options, redis),
+	{0},
+};
+
+static const struct exit_code status_codes[] = {
+	{"0", "printed"},
+	{"1", "Redis failed"},
+	{"125", "the command line is wrong"},
+	{0},
+};
+
+const struct verb status_verb = {
+	.name = "status",
+	.summary = "what became of a job",
+	.fn = cmd_status,
+	.forms = (const char *const[]){"[OPTIONS] ID", NULL},
+	.about = "Prints a JSON object with the job's id and state: done (with its result), running (with worker and attempt) or unknown.",
+	.options = client_options,
+	.min_words = 1,
+	.max_words = 1,
+	.codes = status_codes,
+};
+
+static const struct exit_code cancel_codes[] = {
+	{"0", "requested (it runs, and will be killed) or cancelled (it had not begun)"},
+	{"1", "the job has finished"},
+	{"2", "Redis failed"},
+	{"125", "the command line is wrong"},
+	{0},
+};
+
+const struct verb cancel_verb = {
+	.name = "cancel",
+	.summary = "end a job",
+	.fn = cmd_cancel,
+	.forms = (const char *const[]){"[OPTIONS] ID", NULL},
+	.about = "Ends a job that waits or runs, and prints requested, cancelled or finished.",
+	.options = client_options,
+	.min_words = 1,
+	.max_words = 1,
+	.codes = cancel_codes,
+};
+
+/* Return: the one word, or NULL with *ret_exit set. */
+static const char *client_word(const struct verb *verb, int argc, char **argv, struct client_options *o, int *ret_exit)
+{
+	char **words;
+	*o = (struct client_options){0};
+	return verb_parse(verb, o, argc, argv, &words, ret_exit) ? words[0] : NULL;
+}
+
 int cmd_submit(int argc, char **argv)
 {
+	int code;
 	struct client_options o;
-	const char *path = client_words(argc, argv, "submit", submit_help, &o);
-	return path ? submit(&o, path) : EXIT_USAGE;
+	const char *path = client_word(&submit_verb, argc, argv, &o, &code);
+	return path ? submit(&o, path) : code;
 }
 
 int cmd_status(int argc, char **argv)
 {
+	int code;
 	struct err err = ERR_INIT;
 	struct client_options o;
 	_cleanup_free_ char *json = NULL;
 	_cleanup_(cleanup_client) struct queue_client *client = NULL;
-	const char *id = client_words(argc, argv, "status", "petri status [--redis URL] [--prefix petri] ID", &o);
+	const char *id = client_word(&status_verb, argc, argv, &o, &code);
 	if (!id)
-		return EXIT_USAGE;
+		return code;
 	int r = open_client(&o, &client, &err);
 	if (r == 0)
 		r = queue_client_status(client, id, &json, &err);
@@ -231,13 +188,14 @@ int cmd_status(int argc, char **argv)
 
 int cmd_cancel(int argc, char **argv)
 {
+	int code;
 	struct err err = ERR_INIT;
 	struct client_options o;
 	const char *what = "";
 	_cleanup_(cleanup_client) struct queue_client *client = NULL;
-	const char *id = client_words(argc, argv, "cancel", "petri cancel [--redis URL] [--prefix petri] ID", &o);
+	const char *id = client_word(&cancel_verb, argc, argv, &o, &code);
 	if (!id)
-		return EXIT_USAGE;
+		return code;
 	int r = open_client(&o, &client, &err);
 	if (r == 0)
 		r = queue_client_cancel(client, id, &what, &err);

@@ -8,29 +8,15 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "executor/cli.h"
-#include "executor/cli_redis.h"
 #include "executor/queue_admin.h"
 #include "executor/queue_show.h"
-
-#define WORDS_MAX 3
-
-static const char help[] =
-	"petri queue [--json] [--redis URL] [--prefix petri]\n"
-	"                                what waits, who has what, what was given up\n"
-	"petri queue requeue ENTRY [--stream KEY]\n"
-	"                                take a pending entry from whoever has it; the next worker runs it\n"
-	"petri queue purge --yes [--stream KEY]\n"
-	"                                give every job that waits a cancelled result, and empty the streams\n"
-	"petri queue dead list [--json] | show ID\n"
-	"                                jobs that were given up; ID is a job's or an entry's\n"
-	"petri queue dead requeue ID|--all\n"
-	"                                put them back, without the result that said so\n"
-	"petri queue dead purge --yes    forget them";
+#include "executor/redis_options.h"
 
 struct options {
-	const char *redis, *prefix, *stream;
+	struct redis_options redis;
+	const char *stream;
 	bool json, yes, all;
-	const char *words[WORDS_MAX];
+	char **words;
 	unsigned nwords;
 };
 
@@ -179,7 +165,7 @@ static bool same(const char *wanted, const struct options *o, unsigned i)
 	return !wanted || (i < o->nwords && strcmp(wanted, o->words[i]) == 0);
 }
 
-static const struct action *find_action(struct cli *cli, const struct options *o)
+static const struct action *find_action(const struct options *o)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
 		const struct action *a = &actions[i];
@@ -190,55 +176,60 @@ static const struct action *find_action(struct cli *cli, const struct options *o
 			break;
 		return a;
 	}
-	cli_error(cli, "these words and options do not go together; see petri queue --help");
+	(void)verb_complain(&queue_verb, "these words and options do not go together");
 	return NULL;
 }
 
-static void read_one(struct cli *cli, struct options *o)
-{
-	const char *v;
-	if (cli->argv[cli->at][0] != '-') {
-		if (o->nwords == WORDS_MAX)
-			cli_error(cli, "unexpected '%s'", cli->argv[cli->at]);
-		else
-			o->words[o->nwords++] = cli->argv[cli->at++];
-	} else if (cli_is(cli, "--json")) {
-		o->json = true;
-	} else if (cli_is(cli, "--yes")) {
-		o->yes = true;
-	} else if (cli_is(cli, "--all")) {
-		o->all = true;
-	} else if (cli_option(cli, "--stream", &v)) {
-		o->stream = v;
-	} else if (cli_option(cli, "--redis", &v)) {
-		o->redis = v;
-	} else if (cli_option(cli, "--prefix", &v)) {
-		o->prefix = v;
-	} else {
-		cli_unknown(cli);
-	}
-}
+#define QUEUE(member) OPTION_AT(struct options, member)
+
+static const struct option queue_options[] = {
+	{.name = "json", .kind = OPTION_SWITCH, QUEUE(json), .help = "print JSON"},
+	{.name = "stream", .arg = "KEY", .kind = OPTION_WORD, QUEUE(stream), .help = "with requeue and purge: of this stream alone"},
+	{.name = "all", .kind = OPTION_SWITCH, QUEUE(all), .help = "with dead requeue: all of them"},
+	{.name = "yes", .kind = OPTION_SWITCH, QUEUE(yes), .help = "with purge: that is meant"},
+	REDIS_OPTIONS(struct options, redis),
+	{0},
+};
+
+static const struct exit_code codes[] = {
+	{"0", "done"},
+	{"1", "not found, refused, or Redis failed"},
+	{"125", "the command line is wrong"},
+	{0},
+};
+
+const struct verb queue_verb = {
+	.name = "queue",
+	.summary = "what waits, and setting it right by hand",
+	.fn = cmd_queue,
+	.forms = (const char *const[]){"[--json]", "requeue ENTRY [--stream KEY]", "purge --yes [--stream KEY]", "dead list [--json]", "dead show ID",
+		"dead requeue ID|--all", "dead purge --yes", NULL},
+	.about = "Alone: what waits, who has what, what was given up.\n\nrequeue: take a pending entry from whoever has it; the next worker "
+		 "runs it. purge: give every job that waits a cancelled result, and empty the streams.\n\ndead: the jobs that were given up; ID is "
+		 "a job's or an entry's. dead requeue: put them back, without the result that said so. dead purge: forget them.",
+	.options = queue_options,
+	.max_words = 3,
+	.words = "requeue purge dead",
+	.codes = codes,
+};
 
 int cmd_queue(int argc, char **argv)
 {
 	struct err err = ERR_INIT;
-	struct cli cli = {.argc = argc, .argv = argv, .at = 1, .verb = "queue"};
-	struct options o = {.prefix = "petri"};
+	struct options o = {0};
 	struct redis_url url;
 	struct queue_admin *admin = NULL;
-	while (!cli.failed && cli.at < argc) {
-		if (cli_is(&cli, "--help")) {
-			(void)puts(help);
-			return 0;
-		}
-		read_one(&cli, &o);
-	}
-	const struct action *action = cli.failed ? NULL : find_action(&cli, &o);
+	int code;
+	if (!verb_parse(&queue_verb, &o, argc, argv, &o.words, &code))
+		return code;
+	while (o.words[o.nwords])
+		o.nwords++;
+	const struct action *action = find_action(&o);
 	if (!action)
 		return EXIT_USAGE;
-	int r = cli_redis_url(o.redis, &url, &err);
-	r = r < 0 ? r : queue_admin_open(&url, o.prefix, &admin, &err);
-	int code = r < 0 ? complain(&err) : action->fn(admin, &o);
+	int r = redis_options_ready(&o.redis, &url, &err);
+	r = r < 0 ? r : queue_admin_open(&url, o.redis.prefix, &admin, &err);
+	code = r < 0 ? complain(&err) : action->fn(admin, &o);
 	queue_admin_free(admin);
 	return r == -EINVAL ? EXIT_USAGE : code;
 }

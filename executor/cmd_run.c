@@ -19,7 +19,7 @@
 #include "base/parse.h"
 #include "executor/cli.h"
 #include "executor/engine.h"
-#include "executor/limits.h"
+#include "executor/limits_options.h"
 #include "executor/supervisor.h"
 
 #define RELAY_CHUNK 4096 /* PIPE_BUF: a write of no more than this to a writable pipe does not block, pipe(7) */
@@ -33,11 +33,10 @@ struct relay {
 };
 
 struct run_command {
-	const char *state, *result_path, *policies;
+	const char *state, *result_path, *policies, *scratch;
 	char *json; /* --job */
 	size_t json_len;
 	int stdin_fd, result_fd;
-	bool force_tmpfs;
 	bool flags; /* some flag described the job */
 	struct engine_job ej;
 	struct engine *engine;
@@ -49,18 +48,6 @@ struct run_command {
 	int exit_code;
 	bool refused; /* a flag's value is no good: reported like a job's field */
 };
-
-static void usage(void)
-{
-	(void)puts("petri run [--image N] [--layer ID]... [--policy P] [LIMITS] [--stdin FILE] [--file DEST=SRC]...\n"
-		   "          [--collect PATH]... [--commit DIR] [--env K=V]... [--cwd DIR] [--network none|loopback]\n"
-		   "          [--result FILE|-] [--state DIR] [--scratch auto|tmpfs] [--policies DIR] [--] ARGV...\n"
-		   "petri run --job JOB.json|-\n\n"
-		   "Runs one program in a sandbox. Exits with the program's code; 128+N for signal N; 124 cpu or wall limit,\n"
-		   "137 memory, 153 output, 122 disk, 159 violation, 130 cancelled, 125 rejected or internal error,\n"
-		   "126/127 not executable/not found. --result has the whole truth as JSON.\n\nLIMITS:");
-	limits_print_defaults(stdout);
-}
 
 /* ---- building the job from flags ---- */
 /* The first refusal counts, and is reported as a rejected job. */
@@ -92,44 +79,35 @@ static void replace(char **at, const char *value)
 	*at = strdup(value);
 }
 
-static void add_file(struct cli *cli, struct job *job, const char *spec)
+static int add_file(struct job *job, const char *spec, struct err *err)
 {
-	struct err err = ERR_INIT;
 	const char *equals = strchr(spec, '=');
-	if (!equals || equals == spec || !equals[1]) {
-		cli_error(cli, "--file wants DEST=SRC, not '%s'", spec);
-		return;
-	}
-	char *data = NULL;
-	size_t len = 0;
+	if (!equals || equals == spec || !equals[1])
+		return err_say(err, EINVAL, "wants DEST=SRC, not '%s'", spec);
 	struct stat st;
 	_cleanup_close_ int fd = open(equals + 1, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		cli_error(cli, "--file %s: %s", equals + 1, fd < 0 ? strerror(errno) : "not a regular file");
-		return;
-	}
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_set(err, errno, "%s", equals + 1);
+	if (!S_ISREG(st.st_mode))
+		return err_say(err, EINVAL, "%s: not a regular file", equals + 1);
 	char self[64];
 	(void)snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
 	/* The check against the disk limit names the field; this bound only keeps memory sane. */
 	_cleanup_close_ int again = open(self, O_RDONLY | O_CLOEXEC);
-	if ((uint64_t)st.st_size > job_limits_ceiling.output_bytes) {
-		cli_error(cli, "--file %s is too large; put it into the store with `petri blob put`", equals + 1);
-		return;
-	}
-	data = malloc((size_t)st.st_size + 1);
+	if ((uint64_t)st.st_size > job_limits_ceiling.output_bytes)
+		return err_say(err, EFBIG, "%s is too large; put it into the store with `petri blob put`", equals + 1);
+	char *data = malloc((size_t)st.st_size + 1);
 	ssize_t n = data && again >= 0 ? fd_read_all(again, data, (size_t)st.st_size) : -ENOMEM;
 	struct job_file *bigger = n < 0 ? NULL : realloc(job->files, (job->nfiles + 1) * sizeof(*bigger));
 	if (!bigger) {
-		cli_error(cli, "--file %s: cannot read it", equals + 1);
 		free(data);
-		return;
+		return err_say(err, EIO, "%s: cannot read it", equals + 1);
 	}
-	len = (size_t)n;
 	job->files = bigger;
 	job->files[job->nfiles++] = (struct job_file){.path = strndup(spec, (size_t)(equals - spec)),
 		.mode = st.st_mode & 0777,
-		.source = {.kind = JOB_SOURCE_DATA, .data = data, .len = len}};
-	(void)err;
+		.source = {.kind = JOB_SOURCE_DATA, .data = data, .len = (size_t)n}};
+	return 0;
 }
 
 static void add_layer(struct run_command *c, struct job *job, const char *id)
@@ -143,47 +121,44 @@ static void add_layer(struct run_command *c, struct job *job, const char *id)
 		job->nlayers++;
 }
 
-static void add_collect(struct cli *cli, struct job *job, const char *path)
+static int add_collect(struct job *job, const char *path)
 {
 	struct job_collect *bigger = realloc(job->collect, (job->ncollect + 1) * sizeof(*bigger));
-	if (!bigger) {
-		cli_error(cli, "out of memory");
-		return;
-	}
+	if (!bigger)
+		return -ENOMEM;
 	job->collect = bigger;
 	job->collect[job->ncollect++] = (struct job_collect){.path = strdup(path)};
+	return 0;
 }
 
-static bool job_option(struct cli *cli, struct run_command *c)
+/* The options that describe the job; each has its row in options[]. */
+static int take_job(void *target, const struct option *option, const char *v, struct err *err)
 {
+	struct run_command *c = target;
 	struct job *job = &c->ej.job;
-	const char *v;
-	if (cli_option(cli, "--image", &v))
+	int r = 0;
+	c->flags = true;
+	if (strcmp(option->name, "image") == 0)
 		replace(&job->image, v);
-	else if (cli_option(cli, "--layer", &v))
+	else if (strcmp(option->name, "layer") == 0)
 		add_layer(c, job, v);
-	else if (cli_option(cli, "--policy", &v))
+	else if (strcmp(option->name, "policy") == 0)
 		replace(&job->policy, v);
-	else if (cli_option(cli, "--file", &v))
-		add_file(cli, job, v);
-	else if (cli_option(cli, "--collect", &v))
-		add_collect(cli, job, v);
-	else if (cli_option(cli, "--commit", &v))
+	else if (strcmp(option->name, "file") == 0)
+		return add_file(job, v, err);
+	else if (strcmp(option->name, "collect") == 0)
+		r = add_collect(job, v);
+	else if (strcmp(option->name, "commit") == 0)
 		replace(&job->commit, v);
-	else if (cli_option(cli, "--env", &v))
-		(void)append(&job->env, v);
-	else if (cli_option(cli, "--cwd", &v))
+	else if (strcmp(option->name, "env") == 0)
+		r = append(&job->env, v);
+	else if (strcmp(option->name, "cwd") == 0)
 		replace(&job->cwd, v);
-	else if (cli_option(cli, "--network", &v)) {
-		if (strcmp(v, "none") == 0)
-			job->network = JOB_NETWORK_NONE;
-		else if (strcmp(v, "loopback") == 0)
-			job->network = JOB_NETWORK_LOOPBACK;
-		else
-			refuse(c, "network", REJECT_INVALID, "network is none or loopback");
-	} else
-		return false;
-	return true;
+	else if (strcmp(v, "none") == 0 || strcmp(v, "loopback") == 0)
+		job->network = *v == 'n' ? JOB_NETWORK_NONE : JOB_NETWORK_LOOPBACK;
+	else
+		refuse(c, "network", REJECT_INVALID, "network is none or loopback");
+	return r < 0 ? err_set(err, r, "take it") : 0;
 }
 
 static const char *limit_field(const char *flag, char *buf, size_t cap)
@@ -195,68 +170,122 @@ static const char *limit_field(const char *flag, char *buf, size_t cap)
 	return buf;
 }
 
-static bool limit_option(struct cli *cli, struct run_command *c)
+static int take_limit(void *target, const struct option *option, const char *value, struct err *err)
 {
-	struct err err = ERR_INIT;
-	const char *arg = cli->argv[cli->at], *equals = strchr(arg, '=');
-	char flag[64];
-	if (strncmp(arg, "--", 2) != 0 || strlen(arg) >= sizeof(flag))
-		return false;
-	(void)snprintf(flag, sizeof(flag), "%.*s", (int)(equals ? equals - arg - 2 : (long)strlen(arg) - 2), arg + 2);
-	const char *value = equals ? equals + 1 : cli->at + 1 < cli->argc ? cli->argv[cli->at + 1]
-									  : NULL;
-	int r = limits_flag(&c->ej.job.limits, flag, value, &err);
-	if (r == 0)
-		return false;
-	cli->at += equals || !value ? 1 : 2;
+	struct run_command *c = target;
+	struct err why = ERR_INIT;
 	char field[96];
+	(void)err;
+	c->flags = true;
+	int r = limits_flag(&c->ej.job.limits, option->name, value, &why);
 	if (r < 0)
-		refuse(c, limit_field(flag, field, sizeof(field)), r == -ERANGE ? REJECT_TOO_LARGE : REJECT_INVALID, err_msg(&err));
+		refuse(c, limit_field(option->name, field, sizeof(field)), r == -ERANGE ? REJECT_TOO_LARGE : REJECT_INVALID, err_msg(&why));
+	return 0;
+}
+
+static int take_document(void *target, const struct option *option, const char *path, struct err *err)
+{
+	struct run_command *c = target;
+	(void)option;
+	free(c->json);
+	c->json = NULL;
+	return cli_document(path, &c->json, &c->json_len, err);
+}
+
+static int take_stdin(void *target, const struct option *option, const char *path, struct err *err)
+{
+	struct run_command *c = target;
+	(void)option;
+	c->flags = true;
+	c->stdin_fd = open(path, O_RDONLY | O_CLOEXEC);
+	return c->stdin_fd < 0 ? err_set(err, errno, "open %s", path) : 0;
+}
+
+static const struct option *limits(void)
+{
+	static struct limit_options set;
+	static const struct option like = {.take = take_limit};
+	return limits_options(&set, "", &like, &job_limits_default, true);
+}
+
+#define RUN(member) OPTION_AT(struct run_command, member)
+#define JOB(row_name, row_arg, row_help) .name = row_name, .arg = row_arg, .help = row_help, .kind = OPTION_CALL, .take = take_job
+
+static const struct option options[] = {
+	{JOB("image", "NAME", "the root filesystem"), .standard = "host: this machine's own /usr"},
+	{JOB("layer", "ID", "a layer over the image; the last is uppermost"), .repeats = true},
+	{JOB("policy", "POLICY", "which system calls it may make"), .standard = "judge", .more = "judge, default, or one of the directory of policies."},
+	{.name = "stdin", .arg = "FILE", .kind = OPTION_CALL, .take = take_stdin, .complete = COMPLETE_FILE, .help = "its standard input, instead of petri's own"},
+	{JOB("file", "DEST=SRC", "a file in the sandbox, with SRC's content and permission bits"), .repeats = true, .complete = COMPLETE_FILE},
+	{JOB("collect", "PATH", "keep a file of the sandbox in the store when it ends"), .repeats = true, .more = "The result names its blob."},
+	{JOB("commit", "DIR", "make a layer of a directory of the sandbox when it ends")},
+	{JOB("env", "K=V", "a variable of its environment"), .repeats = true, .more = "Nothing of petri's own environment is passed on."},
+	{JOB("cwd", "DIR", "where it begins"), .standard = "/work"},
+	{JOB("network", "KIND", "none or loopback"), .standard = "none"},
+	{.name = "result", .arg = "FILE|-", .kind = OPTION_WORD, RUN(result_path), .complete = COMPLETE_FILE, .help = "write the whole result there, as JSON"},
+	{.name = "job", .arg = "FILE|-", .kind = OPTION_CALL, .take = take_document, .complete = COMPLETE_FILE, .help = "a job document instead of all that describes the job"},
+	{.name = "policies", .arg = "DIR", .kind = OPTION_WORD, RUN(policies), .complete = COMPLETE_DIRECTORY, .standard = "/etc/petri/policies", .help = "a directory of policies, looked in before the built-in ones"},
+	{.name = "scratch", .arg = "KIND", .kind = OPTION_WORD, RUN(scratch), .choices = "auto tmpfs", .standard = "auto", .help = "where it writes: auto or tmpfs"},
+	STATE_OPTION(struct run_command, state),
+	{0},
+};
+
+static const struct exit_code codes[] = {
+	{"N", "the program's own"},
+	{"128+N", "signaled by signal N"},
+	{"124", "cpu_limit, wall_limit"},
+	{"137", "memory_limit"},
+	{"153", "output_limit"},
+	{"122", "disk_limit"},
+	{"159", "violation"},
+	{"130", "cancelled"},
+	{"126, 127", "exec_failed: not executable, not found"},
+	{"125", "rejected, internal_error, a wrong command line, or a host that cannot run jobs"},
+	{0},
+};
+
+static const struct manual_section sections[] = {
+	{"RESULT",
+		"The last line on standard error begins 'petri: status='. A program's own exit code may equal any of those below; --result tells "
+		"them apart."},
+	{0},
+};
+
+const struct verb run_verb = {
+	.name = "run",
+	.summary = "run one program in a sandbox",
+	.fn = cmd_run,
+	.forms = (const char *const[]){"[OPTIONS] [--] ARGV...", "--job JOB.json|-", NULL},
+	.about = "Runs one program in a sandbox. Needs no Redis and no set-up. Standard input, output and error are passed through.",
+	.options = options,
+	.limits = limits,
+	.limits_title = "Limits",
+	.max_words = -1,
+	.program = true,
+	.complete = COMPLETE_FILE,
+	.codes = codes,
+	.sections = sections,
+};
+
+/* Return: true to go on; false with *ret_exit set. */
+static bool parse(struct run_command *c, int argc, char **argv, int *ret_exit)
+{
+	char **words;
+	if (!verb_parse(&run_verb, c, argc, argv, &words, ret_exit))
+		return false;
+	for (; *words; words++)
+		(void)append(&c->ej.job.argv, *words);
+	*ret_exit = EXIT_USAGE;
+	if (c->json && c->ej.job.argv)
+		return verb_complain(&run_verb, "a program beside --job: the job document says what to run"), false;
+	if (c->json && c->flags)
+		return verb_complain(&run_verb, "flags of the job beside --job: the job document says it all"), false;
+	if (!c->result_path)
+		return true;
+	c->result_fd = strcmp(c->result_path, "-") == 0 ? STDOUT_FILENO : open(c->result_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (c->result_fd < 0)
+		return verb_complain(&run_verb, "--result %s: %s", c->result_path, strerror(errno)), false;
 	return true;
-}
-
-static void read_job_file(struct cli *cli, struct run_command *c, const char *path)
-{
-	struct err err = ERR_INIT;
-	if (cli_document(path, &c->json, &c->json_len, &err) < 0)
-		cli_error(cli, "--job: %s", err_msg(&err));
-}
-
-static void parse(struct cli *cli, struct run_command *c)
-{
-	struct job *job = &c->ej.job;
-	const char *v;
-	while (cli_more(cli)) {
-		if (cli_is(cli, "--help")) {
-			usage();
-			exit(0);
-		}
-		if (cli_option(cli, "--state", &v))
-			c->state = v;
-		else if (cli_option(cli, "--policies", &v))
-			c->policies = v;
-		else if (cli_option(cli, "--result", &v))
-			c->result_path = v;
-		else if (cli_option(cli, "--job", &v))
-			read_job_file(cli, c, v);
-		else if (cli_option(cli, "--scratch", &v))
-			c->force_tmpfs = cli_scratch(cli, v);
-		else if (cli_option(cli, "--stdin", &v)) {
-			c->stdin_fd = open(v, O_RDONLY | O_CLOEXEC);
-			if (c->stdin_fd < 0)
-				cli_error(cli, "--stdin %s: %s", v, strerror(errno));
-			c->flags = true;
-		} else if (job_option(cli, c) || limit_option(cli, c))
-			c->flags = true;
-		else
-			cli_unknown(cli);
-	}
-	for (; !cli->failed && cli->at < cli->argc; cli->at++)
-		(void)append(&job->argv, cli->argv[cli->at]);
-	if (!cli->failed && c->json && job->argv)
-		cli_error(cli, "a program beside --job: the job document says what to run");
-	if (!cli->failed && c->json && c->flags)
-		cli_error(cli, "flags of the job beside --job: the job document says it all");
 }
 
 /* ---- in the worker ---- */
@@ -458,17 +487,10 @@ static int run_in_worker(const struct worker_fds *fds, void *ctx)
 int cmd_run(int argc, char **argv)
 {
 	static struct run_command c = {.stdin_fd = STDIN_FILENO, .result_fd = -1};
-	struct cli cli = {.argc = argc, .argv = argv, .at = 1, .verb = "run"};
+	int code;
 	job_init(&c.ej.job);
-	parse(&cli, &c);
-	if (!cli.failed && c.result_path) {
-		c.result_fd = strcmp(c.result_path, "-") == 0 ? STDOUT_FILENO
-							      : open(c.result_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-		if (c.result_fd < 0)
-			cli_error(&cli, "--result %s: %s", c.result_path, strerror(errno));
-	}
-	if (cli.failed)
-		return EXIT_USAGE;
+	if (!parse(&c, argc, argv, &code))
+		return code;
 	if (c.refused) {
 		c.ej.result.status = STATUS_REJECTED;
 		(void)snprintf(c.ej.result.message, sizeof(c.ej.result.message), "%s", c.ej.result.reject.message);
@@ -477,6 +499,6 @@ int cmd_run(int argc, char **argv)
 			return EXIT_USAGE;
 		return result_exit_code(&c.ej.result);
 	}
-	struct supervisor_config config = {.state = state_dir(c.state), .nslots = 1, .force_tmpfs = c.force_tmpfs, .handles_signals = true, .worker = run_in_worker, .ctx = &c};
+	struct supervisor_config config = {.state = state_dir(c.state), .nslots = 1, .force_tmpfs = c.scratch && strcmp(c.scratch, "tmpfs") == 0, .handles_signals = true, .worker = run_in_worker, .ctx = &c};
 	return supervise(&config);
 }

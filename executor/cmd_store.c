@@ -30,25 +30,37 @@ static int complain(const struct err *err)
 	return 1;
 }
 
-/* ---- blob ---- */
-static const char blob_help[] =
-	"petri blob put FILE|-   prints the blob's id\n"
-	"petri blob cat ID\n"
-	"petri blob pin ID       keep it from gc      petri blob unpin ID";
-
-struct blob_options {
-	const char *state;
-	bool help;
+struct options {
+	const char *state, *fs, *boot;
+	uint64_t size;
 };
 
-static void blob_option(struct cli *cli, void *ctx)
-{
-	struct blob_options *o = ctx;
-	if (cli_is(cli, "--help"))
-		o->help = true;
-	else if (!cli_option(cli, "--state", &o->state))
-		cli_unknown(cli);
-}
+static const struct exit_code codes[] = {
+	{"0", "done"},
+	{"1", "failed"},
+	{"125", "the command line is wrong"},
+	{0},
+};
+
+/* ---- blob ---- */
+static const struct option blob_options[] = {
+	STATE_OPTION(struct options, state),
+	{0},
+};
+
+const struct verb blob_verb = {
+	.name = "blob",
+	.summary = "put files into the store and read them",
+	.fn = cmd_blob,
+	.forms = (const char *const[]){"put FILE|-", "cat ID", "pin ID", "unpin ID", NULL},
+	.about = "put prints the blob's id; cat writes a blob to standard output; pin keeps it from gc, until unpin.",
+	.options = blob_options,
+	.min_words = 2,
+	.max_words = 2,
+	.words = "put cat pin unpin",
+	.complete = COMPLETE_FILE,
+	.codes = codes,
+};
 
 static int blob_put(struct store *store, const char *path, struct err *err)
 {
@@ -109,35 +121,46 @@ int cmd_blob(int argc, char **argv)
 	static const struct {
 		const char *name;
 		int (*fn)(struct store *store, const char *word, struct err *err);
-	} verbs[] = {{"put", blob_put}, {"cat", blob_cat}, {"pin", blob_pin}, {"unpin", blob_unpin}};
+	} actions[] = {{"put", blob_put}, {"cat", blob_cat}, {"pin", blob_pin}, {"unpin", blob_unpin}};
 	struct err err = ERR_INIT;
-	struct cli cli = {.argc = argc, .argv = argv, .at = 1, .verb = "blob"};
-	struct blob_options options = {.state = NULL};
-	cli_words(&cli, blob_option, &options);
-	if (options.help) {
-		(void)puts(blob_help);
-		return 0;
-	}
-	char **w = argv + cli.at;
-	size_t verb = 0;
-	while (cli.argc - cli.at == 2 && verb < ARRAY_SIZE(verbs) && strcmp(w[0], verbs[verb].name) != 0)
-		verb++;
-	if (cli.failed || cli.argc - cli.at != 2 || verb == ARRAY_SIZE(verbs)) {
-		(void)fprintf(stderr, "%s\n", blob_help);
-		return EXIT_USAGE;
-	}
+	struct options options = {.state = NULL};
+	char **w;
+	int code;
+	if (!verb_parse(&blob_verb, &options, argc, argv, &w, &code))
+		return code;
+	size_t action = 0;
+	while (action < ARRAY_SIZE(actions) && strcmp(w[0], actions[action].name) != 0)
+		action++;
+	if (action == ARRAY_SIZE(actions))
+		return verb_complain(&blob_verb, "'%s' is none of its forms", w[0]);
 	_cleanup_(cleanup_store) struct store *store = NULL;
 	if (store_open(state_dir(options.state), &store, &err) < 0)
 		return complain(&err);
-	int r = verbs[verb].fn(store, w[1], &err);
+	int r = actions[action].fn(store, w[1], &err);
 	return r < 0 ? complain(&err) : 0;
 }
 
 /* ---- store ---- */
-static const char store_help[] =
-	"petri store init [--size 4G] [--fs xfs|ext4] [--boot FILE] [--state DIR]\n"
-	"Makes a filesystem with project quotas in an image file and mounts it as the store.\n"
-	"--boot: have it mounted at boot. FILE: a table such as /etc/fstab, or a unit for systemd that ends in .mount";
+static const struct option store_options[] = {
+	{.name = "size", .arg = "SIZE", .kind = OPTION_SIZE, OPTION_AT(struct options, size), .standard = "4G", .help = "of the image file"},
+	{.name = "fs", .arg = "FS", .kind = OPTION_WORD, OPTION_AT(struct options, fs), .standard = "xfs", .choices = "xfs ext4", .help = "its filesystem: xfs or ext4"},
+	{.name = "boot", .arg = "FILE", .kind = OPTION_WORD, OPTION_AT(struct options, boot), .complete = COMPLETE_FILE, .help = "have it mounted at boot", .more = "FILE: a table such as /etc/fstab, or a unit for systemd that ends in .mount."},
+	STATE_OPTION(struct options, state),
+	{0},
+};
+
+const struct verb store_verb = {
+	.name = "store",
+	.summary = "make a store with disk quotas",
+	.fn = cmd_store,
+	.forms = (const char *const[]){"init [--size 4G] [--fs xfs|ext4] [--boot FILE] [--state DIR]", NULL},
+	.about = "Makes a filesystem with project quotas in an image file and mounts it as the store.",
+	.options = store_options,
+	.min_words = 1,
+	.max_words = 1,
+	.words = "init",
+	.codes = codes,
+};
 
 static int tell_store(const char *state, const char *driver, const char *boot, struct err *err)
 {
@@ -156,34 +179,14 @@ static int tell_store(const char *state, const char *driver, const char *boot, s
 int cmd_store(int argc, char **argv)
 {
 	struct err err = ERR_INIT;
-	struct cli cli = {.argc = argc, .argv = argv, .at = 1, .verb = "store"};
-	const char *state = NULL, *fs = "xfs", *size_text = "4G", *boot = NULL, *v;
-	char driver[512];
-	uint64_t size = 0;
-	bool init = cli.at < argc && strcmp(argv[cli.at], "init") == 0;
-	cli.at += init;
-	while (cli_more(&cli)) {
-		if (cli_is(&cli, "--help")) {
-			(void)puts(store_help);
-			return 0;
-		}
-		if (cli_option(&cli, "--state", &v))
-			state = v;
-		else if (cli_option(&cli, "--fs", &v))
-			fs = v;
-		else if (cli_option(&cli, "--size", &v))
-			size_text = v;
-		else if (cli_option(&cli, "--boot", &v))
-			boot = v;
-		else
-			cli_unknown(&cli);
-	}
-	if (cli.failed || !init || cli.at != argc) {
-		(void)fprintf(stderr, "%s\n", store_help);
-		return EXIT_USAGE;
-	}
-	if (parse_size(size_text, &size, &err) < 0 ||
-		store_init(state_dir(state), fs, size, driver, sizeof(driver), &err) < 0)
+	struct options o = {.fs = "xfs", .size = 4ull << 30};
+	char **words, driver[512];
+	int code;
+	if (!verb_parse(&store_verb, &o, argc, argv, &words, &code))
+		return code;
+	if (strcmp(words[0], "init") != 0)
+		return verb_complain(&store_verb, "'%s' is not init", words[0]);
+	if (store_init(state_dir(o.state), o.fs, o.size, driver, sizeof(driver), &err) < 0)
 		return complain(&err);
-	return tell_store(state_dir(state), driver, boot, &err);
+	return tell_store(state_dir(o.state), driver, o.boot, &err);
 }

@@ -20,17 +20,12 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "executor/cli.h"
-#include "executor/cli_redis.h"
 #include "executor/queue_admin.h"
 #include "executor/queue_show.h"
+#include "executor/redis_options.h"
 
 #define REFRESH_MS 1000
 #define ANSWER_MS 200 /* for a worker to write its heartbeat */
-
-static const char help[] =
-	"petri top [--once] [--json] [--redis URL] [--prefix petri]\n"
-	"All workers of a queue and what waits in it, every second; q quits. --once prints one snapshot, as it does anyway where the\n"
-	"output is no terminal; --json prints it as JSON.";
 
 /* For the signal handler, which has no other way to know. */
 static struct termios saved;
@@ -205,39 +200,54 @@ static int once(struct queue_admin *admin, bool json)
 	return text ? 0 : 1;
 }
 
+struct top_options {
+	struct redis_options redis;
+	bool once, json;
+};
+
+static const struct option options[] = {
+	{.name = "once", .kind = OPTION_SWITCH, OPTION_AT(struct top_options, once), .help = "print one snapshot, as it does anyway where the output is no terminal"},
+	{.name = "json", .kind = OPTION_SWITCH, OPTION_AT(struct top_options, json), .help = "print one snapshot as JSON"},
+	REDIS_OPTIONS(struct top_options, redis),
+	{0},
+};
+
+static const struct exit_code codes[] = {
+	{"0", "done"},
+	{"1", "Redis failed"},
+	{"125", "the command line is wrong"},
+	{0},
+};
+
+const struct verb top_verb = {
+	.name = "top",
+	.summary = "all workers of a queue, live",
+	.fn = cmd_top,
+	.forms = (const char *const[]){"[OPTIONS]", NULL},
+	.about = "Shows all workers of a queue and what waits in it, every second; q quits.",
+	.options = options,
+	.codes = codes,
+};
+
 int cmd_top(int argc, char **argv)
 {
 	struct err err = ERR_INIT;
-	struct cli cli = {.argc = argc, .argv = argv, .at = 1, .verb = "top"};
-	const char *redis = NULL, *prefix = "petri";
-	bool json = false, one = false;
+	struct top_options o = {0};
 	struct redis_url url;
 	struct queue_admin *admin = NULL;
-	while (cli_more(&cli)) {
-		if (cli_is(&cli, "--help")) {
-			(void)puts(help);
-			return 0;
-		}
-		if (cli_is(&cli, "--once"))
-			one = true;
-		else if (cli_is(&cli, "--json"))
-			json = true;
-		else if (!cli_option(&cli, "--redis", &redis) && !cli_option(&cli, "--prefix", &prefix))
-			cli_unknown(&cli);
-	}
-	if (!cli.failed && cli.at < argc)
-		cli_error(&cli, "unexpected '%s'", argv[cli.at]);
-	if (cli.failed)
-		return EXIT_USAGE;
-	int r = cli_redis_url(redis, &url, &err);
-	r = r < 0 ? r : queue_admin_open(&url, prefix, &admin, &err);
+	char **words;
+	int code = 0;
+	if (!verb_parse(&top_verb, &o, argc, argv, &words, &code))
+		return code;
+	int r = redis_options_ready(&o.redis, &url, &err);
+	r = r < 0 ? r : queue_admin_open(&url, o.redis.prefix, &admin, &err);
 	if (r < 0) {
 		log_error("%s", err_msg(&err));
 		return r == -EINVAL ? EXIT_USAGE : 1;
 	}
-	int code = 0;
-	if (one || json || !isatty(STDOUT_FILENO))
-		code = once(admin, json);
+	code = 0;
+	if (o.once || o.json || !isatty(STDOUT_FILENO))
+		code = once(admin, o.json);
 	else
 		live(admin);
 	queue_admin_free(admin);

@@ -50,9 +50,6 @@ void limits_set(struct job_limits *limits, const struct limit *limit, uint64_t v
  */
 int limits_flag(struct job_limits *limits, const char *flag, const char *value, struct err *err);
 
-/* limits_print_defaults - one line a flag for --help: name, meaning, default and bounds. */
-void limits_print_defaults(FILE *f);
-
 /*
  * limits_json - read a limits object of a job or of a configuration (max_limits).
  * @parent: its JSON path, for reject->field. @max: as job_parse(). Omitted and null members keep what @limits

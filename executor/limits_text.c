@@ -163,30 +163,3 @@ int limits_flag(struct job_limits *limits, const char *flag, const char *value, 
 	*limits = changed;
 	return 1;
 }
-
-void limits_print_defaults(FILE *f)
-{
-	static const char *const placeholders[LIMIT_KIND_MAX] = {[LIMIT_SIZE] = "SIZE",
-		[LIMIT_DURATION] = "DURATION",
-		[LIMIT_COUNT] = "N",
-		[LIMIT_CPUS] = "N",
-		[LIMIT_CPUSET] = "LIST"};
-	for (const struct limit *limit = limit_table; limit->name; limit++) {
-		if (!limit->flag)
-			continue;
-		char head[64], standard[LIMIT_TEXT_MAX], least[LIMIT_TEXT_MAX], most[LIMIT_TEXT_MAX];
-		(void)snprintf(head, sizeof(head), "--%s %s", limit->flag, placeholders[limit->kind]);
-		if (limit->kind == LIMIT_CPUSET) {
-			(void)fprintf(f, "  %-22s %s, such as 0-1,3 (unset)\n", head, limit->help);
-			continue;
-		}
-		limit_text_flag(limit, limits_get(&job_limits_default, limit), standard);
-		limit_text_flag(limit, limit->min, least);
-		limit_text_flag(limit, limits_get(&job_limits_ceiling, limit), most);
-		(void)fprintf(f, "  %-22s %s (%s; from %s to %s)\n", head, limit->help, standard, least, most);
-	}
-	(void)fprintf(f,
-		"  %-22s bytes and operations a second, such as\n"
-		"  %-22s rbps=10M,wbps=10M,riops=100,wiops=100 (unset)\n",
-		"--io LIST", "");
-}

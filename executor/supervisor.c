@@ -24,6 +24,8 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "executor/engine.h"
+#include "executor/notify.h"
+#include "pool/delegate.h"
 #include "pool/wire.h"
 
 #define FDS_OF_SLOT 28u
@@ -35,6 +37,10 @@
 #define COMMITS_MORE 16u
 #define COMMITS_MAX (POOL_SLOTS_MAX * COMMITS_OF_SLOT + COMMITS_MORE)
 #define RESTART_WAIT_MAX_MS 5000u
+#define BEAT_US 1000000u /* without a watchdog: for READY */
+/* After the grace: results that are still to be delivered (10 s, worker.c), and the nursery's end (10 s). */
+#define STOP_EXTRA_MS 25000u
+#define BEATS_PER_WATCHDOG 4
 
 struct supervisor {
 	const struct supervisor_config *config;
@@ -47,6 +53,9 @@ struct supervisor {
 	uint32_t commit_seqs[COMMITS_MAX];
 	bool stopping;
 	unsigned stop_signals;
+	struct notify notify;
+	int beats; /* the worker's, to read; -1: systemd does not ask */
+	bool told_ready;
 };
 
 const char *state_dir(const char *flag)
@@ -116,12 +125,10 @@ static void exec_nursery(struct supervisor *s, const char *path, int sock)
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	char *argv[] = {(char *)"petri-nursery", nslots, (char *)(s->config->force_tmpfs ? "tmpfs" : "auto"), (char *)project_ids(s->config->project_ids), NULL};
-	char *envp[2] = {NULL, NULL};
-	char level[64];
-	if (getenv("PETRI_LOG")) {
-		(void)snprintf(level, sizeof(level), "PETRI_LOG=%.40s", getenv("PETRI_LOG"));
-		envp[0] = level;
-	}
+	char level[64], form[64];
+	(void)snprintf(level, sizeof(level), "PETRI_LOG=%s", log_level_name(log_get_level()));
+	(void)snprintf(form, sizeof(form), "PETRI_LOG_FORMAT=%s", log_format_name(log_get_format()));
+	char *envp[] = {level, form, NULL};
 	(void)execve(path, argv, envp);
 	_exit(125);
 }
@@ -163,13 +170,20 @@ int worker_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static void run_worker(struct supervisor *s, int nursery, int commits)
+static uint64_t beat_us(const struct supervisor *s)
+{
+	return s->notify.watchdog_us ? MIN(s->notify.watchdog_us / BEATS_PER_WATCHDOG, (uint64_t)BEAT_US) : BEAT_US;
+}
+
+static void run_worker(struct supervisor *s, int nursery, int commits, int beats)
 {
 	struct err err = ERR_INIT;
-	struct worker_fds fds = {.store = s->store, .nursery = nursery, .supervisor = commits};
+	struct worker_fds fds = {.store = s->store, .nursery = nursery, .supervisor = commits, .beats = beats, .beat_us = beat_us(s)};
 	(void)prctl(PR_SET_NAME, "petri-worker", 0, 0, 0);
 	(void)close(s->locks);
 	(void)close(s->signals);
+	cleanup_close(&s->beats);
+	notify_close(&s->notify);
 	if (!s->config->handles_signals) {
 		sigset_t set;
 		end_signals(&set);
@@ -207,18 +221,23 @@ static int start(struct supervisor *s, struct err *err)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, nursery) < 0 ||
 		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, commits) < 0)
 		return err_set(err, errno, "make sockets");
+	int beats[2] = {-1, -1};
+	if (s->notify.fd >= 0 && pipe2(beats, O_CLOEXEC | O_NONBLOCK) < 0)
+		return err_set(err, errno, "make a pipe");
 	enlarge(nursery[0]);
 	enlarge(nursery[1]);
 	s->nursery = fork();
 	if (s->nursery == 0)
 		exec_nursery(s, path, nursery[1]);
 	(void)close(nursery[1]);
+	s->beats = beats[0];
 	s->worker = s->nursery < 0 ? -1 : fork();
 	if (s->worker == 0) {
 		(void)close(commits[0]);
-		run_worker(s, nursery[0], commits[1]);
+		run_worker(s, nursery[0], commits[1], beats[1]);
 	}
 	int saved = errno;
+	cleanup_close(&beats[1]);
 	(void)close(nursery[0]);
 	(void)close(commits[1]);
 	s->commits = commits[0];
@@ -319,6 +338,30 @@ static void serve_commits(struct supervisor *s)
 	fd_close_many(fds, nfds);
 }
 
+/* ---- systemd ---- */
+/* Only what the worker says feeds the watchdog: a supervisor that answers for a worker that hangs would be worse than none. */
+static void on_beat(struct supervisor *s)
+{
+	char bytes[64];
+	ssize_t n = read(s->beats, bytes, sizeof(bytes));
+	if (n == 0 || (n < 0 && errno != EAGAIN))
+		cleanup_close(&s->beats);
+	if (n <= 0)
+		return;
+	if (!s->told_ready)
+		notify_send(&s->notify, "READY=1\nSTATUS=Slots are ready.");
+	if (s->notify.watchdog_us)
+		notify_send(&s->notify, "WATCHDOG=1");
+	s->told_ready = true;
+}
+
+static void tell_stopping(const struct supervisor *s)
+{
+	char text[128];
+	(void)snprintf(text, sizeof(text), "STOPPING=1\nSTATUS=Waiting for running jobs.\nEXTEND_TIMEOUT_USEC=%" PRIu64, (s->config->stop_ms + STOP_EXTRA_MS) * 1000);
+	notify_send(&s->notify, text);
+}
+
 /* ---- the end ---- */
 static void on_signal(struct supervisor *s)
 {
@@ -329,6 +372,8 @@ static void on_signal(struct supervisor *s)
 		/* The worker has its own grace for the first signal, and its own haste for the second. */
 		if (s->worker > 0)
 			(void)kill(s->worker, ++s->stop_signals < 3 ? SIGTERM : SIGKILL);
+		if (!s->stopping)
+			tell_stopping(s);
 		s->stopping = true;
 	}
 }
@@ -359,9 +404,11 @@ static int wait_worker(struct supervisor *s)
 {
 	int status = 0;
 	for (;;) {
-		struct pollfd p[2] = {{.fd = s->signals, .events = POLLIN}, {.fd = s->commits, .events = POLLIN}};
-		if (poll(p, 2, -1) < 0 && errno != EINTR)
+		struct pollfd p[3] = {{.fd = s->signals, .events = POLLIN}, {.fd = s->commits, .events = POLLIN}, {.fd = s->beats, .events = POLLIN}};
+		if (poll(p, 3, -1) < 0 && errno != EINTR)
 			break;
+		if (p[2].revents && s->beats >= 0)
+			on_beat(s);
 		if (p[1].revents && s->commits >= 0)
 			serve_commits(s);
 		if (p[0].revents) {
@@ -371,6 +418,7 @@ static int wait_worker(struct supervisor *s)
 		}
 	}
 	cleanup_close(&s->commits);
+	cleanup_close(&s->beats);
 	return status;
 }
 
@@ -426,6 +474,7 @@ static int run_until_end(struct supervisor *s, struct err *err)
 		if (now_us() - started > 60000000)
 			wait_ms = 100;
 		log_warn("starting worker and nursery again in %u ms", wait_ms);
+		notify_send(&s->notify, "STATUS=Starting worker and nursery again.");
 		(void)poll(NULL, 0, (int)wait_ms);
 		wait_ms = MIN(wait_ms * 2, RESTART_WAIT_MAX_MS);
 	}
@@ -445,12 +494,16 @@ static int check_fd_limit(unsigned nslots, struct err *err)
 int supervise(const struct supervisor_config *config)
 {
 	struct err err = ERR_INIT;
-	struct supervisor s = {.config = config, .locks = -1, .signals = -1, .commits = -1};
+	struct supervisor s = {.config = config, .locks = -1, .signals = -1, .commits = -1, .beats = -1, .notify.fd = -1};
 	int r = 0;
+	if (config->restart)
+		notify_open(&s.notify);
 	if (geteuid() != 0)
 		r = err_say(&err, EPERM, "petri makes namespaces, mounts and cgroups, and must be started as root (it drops what it "
 					 "does not need); try sudo, and `petri doctor` for the rest");
 	if (r == 0)
+		r = delegate_enter(&err);
+	if (r >= 0)
 		r = check_fd_limit(config->nslots, &err);
 	if (r == 0)
 		r = store_open(config->state, &s.store, &err);
@@ -472,6 +525,7 @@ int supervise(const struct supervisor_config *config)
 	}
 	cleanup_close(&s.locks);
 	cleanup_close(&s.signals);
+	notify_close(&s.notify);
 	store_free(s.store);
 	return r;
 }

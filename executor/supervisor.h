@@ -15,6 +15,8 @@ struct worker_fds {
 	struct loop *loop;
 	struct store *store;
 	int nursery, supervisor;
+	int beats;	  /* a pipe to the supervisor, non-blocking: a byte says that worker and nursery are alive and ready; -1: not wanted */
+	uint64_t beat_us; /* how often */
 };
 
 struct supervisor_config {
@@ -23,7 +25,8 @@ struct supervisor_config {
 	bool force_tmpfs;
 	const char *project_ids; /* of the slots, "FIRST-LAST"; NULL or "": PETRI_PROJECT_IDS, else those that the store has on record */
 	bool handles_signals;	 /* the worker reads worker_signals(); otherwise they end it as usual */
-	bool restart;		 /* a worker or nursery that dies is replaced */
+	bool restart;		 /* a worker or nursery that dies is replaced; systemd is told of it all (NOTIFY_SOCKET) */
+	uint64_t stop_ms;	 /* how long the worker may take to end after a signal, for systemd */
 	/* Runs in the worker, without privileges; its return value is the worker's exit code. */
 	int (*worker)(const struct worker_fds *fds, void *ctx);
 	void *ctx;

@@ -23,9 +23,11 @@
 #include "executor/supervisor.h"
 #include "pool/wire.h"
 
-#define DYING_US 500000 /* for a last word to Redis; the lease of what is not said there runs out */
+#define BEATS_UNANSWERED 2
+#define FIRST_BEAT_US 20000
 #define SHOW_US 500000u
 #define LOOK_ON_US 120000000u /* longer than anybody waits between two scrapes */
+#define DYING_US 500000	      /* for a last word to Redis; the lease of what is not said there runs out */
 
 struct worker {
 	const struct worker_config *config;
@@ -35,13 +37,15 @@ struct worker {
 	struct queue *queue;
 	struct loop_op signal_op;
 	int signals;
-	struct loop_timer grace, drain, look;
+	struct loop_timer grace, drain, look, pulse;
+	int beats; /* to the supervisor; -1: not wanted */
+	uint64_t pulse_us;
 	struct active *active; /* running jobs, a list */
 	unsigned nactive;
 	uint64_t done;
+	bool stopping, was_ready;
 	uint64_t beat_us, beat_done; /* at the last heartbeat */
-	bool stopping;
-	bool dying; /* the engine cannot go on: what it still says of jobs is not their result */
+	bool dying;		     /* the engine cannot go on: what it still says of jobs is not their result */
 	int exit_code;
 	struct metrics metrics;
 	struct metrics_server *server; /* or NULL */
@@ -357,6 +361,22 @@ static void on_look(struct loop_timer *timer)
 	loop_timer_set(w->loop, timer, now_us() + 20000);
 }
 
+/* The loop turns, or this would not run; the nursery answered lately, and could make a slot. Whether Redis is there is
+ * another matter: the worker waits for it. */
+static void on_pulse(struct loop_timer *timer)
+{
+	struct worker *w = timer->data;
+	uint64_t answered = engine_answered_us(w->engine), now = now_us();
+	bool fresh = answered && now - answered < BEATS_UNANSWERED * w->pulse_us;
+	w->was_ready |= engine_ready_slots(w->engine) > 0;
+	/* Later all slots may be busy with being made again. */
+	if (fresh && w->was_ready)
+		(void)!write(w->beats, "b", 1);
+	engine_ask(w->engine);
+	/* Until the first answer oftener, so that nobody waits for us to be ready. */
+	loop_timer_set(w->loop, timer, now + (answered && w->was_ready ? w->pulse_us : MIN(w->pulse_us, (uint64_t)FIRST_BEAT_US)));
+}
+
 static void on_signal(struct loop_op *op, int res)
 {
 	struct worker *w = op->data;
@@ -406,15 +426,8 @@ static int connect_queue(struct worker *w, struct err *err)
 {
 	static const struct queue_events events = {.job = on_job, .cancel = on_cancel, .lost = on_lost, .finished = on_finished, .fatal = on_queue_fatal, .beat = on_beat};
 	const struct worker_config *c = w->config;
-	struct queue_config config = {.prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms, .result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .allow_volatile = c->allow_volatile, .slots = c->slots};
-	const char *env = getenv("PETRI_REDIS");
-	bool from_env = !c->redis[0] && env && *env;
-	int r = redis_url_parse(from_env ? env : c->redis[0] ? c->redis
-							     : REDIS_DEFAULT,
-		from_env, &config.url, err);
-	if (r == 0)
-		r = queue_new(w->loop, &config, &events, w, &w->queue, err);
-	return r;
+	struct queue_config config = {.url = c->url, .prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms, .result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .allow_volatile = c->allow_volatile, .slots = c->slots};
+	return queue_new(w->loop, &config, &events, w, &w->queue, err);
 }
 
 /* With a CPU for each slot, petri itself keeps to those that no slot has; an operator's redis-server can be told to do the same. */
@@ -440,12 +453,13 @@ static void keep_off_slots(unsigned slots)
 int worker_main(const struct worker_fds *fds, void *ctx)
 {
 	struct err err = ERR_INIT;
-	struct worker w = {.config = ctx, .loop = fds->loop, .store = fds->store};
+	struct worker w = {.config = ctx, .loop = fds->loop, .store = fds->store, .beats = fds->beats, .pulse_us = fds->beat_us};
 	const struct worker_config *c = w.config;
 	const char *const dirs[] = {c->policies, NULL};
 	w.grace = (struct loop_timer){.fn = on_grace, .data = &w};
 	w.drain = (struct loop_timer){.fn = on_drain, .data = &w};
 	w.look = (struct loop_timer){.fn = on_look, .data = &w};
+	w.pulse = (struct loop_timer){.fn = on_pulse, .data = &w};
 	w.show = (struct loop_timer){.fn = on_show, .data = &w};
 	if (c->pin)
 		keep_off_slots(c->slots);
@@ -459,6 +473,8 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 		r = start_showing(&w, &err);
 	if (r == 0) {
 		loop_poll(w.loop, &w.signal_op, w.signals, POLLIN);
+		if (w.beats >= 0)
+			on_pulse(&w.pulse);
 		r = loop_run(w.loop, &err);
 	}
 	if (r < 0) {

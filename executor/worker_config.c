@@ -1,10 +1,8 @@
-/* petri worker's settings, from flags and a file. Table-driven, so that flags, file and help are the same list. */
+/* petri worker's settings: from a file, the environment and flags, each over the last. Root, before anything else is started. */
 #include "executor/worker.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
@@ -12,44 +10,19 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/parse.h"
+#include "executor/config_file.h"
 #include "executor/limits.h"
+#include "executor/metrics_http.h"
+#include "executor/redis_options.h"
+#include "executor/supervisor.h"
 #include "pool/wire.h"
 
-enum kind {
-	TEXT,
-	COUNT,
-	DURATION,
-	SWITCH
-};
-
-static const struct setting {
-	const char *name;
-	enum kind kind;
-	size_t offset, size;
-	uint64_t min, max;
-} settings[] = {
-#define AT(field) offsetof(struct worker_config, field), sizeof(((struct worker_config *)NULL)->field)
-	{"redis", TEXT, AT(redis), 0, 0},
-	{"prefix", TEXT, AT(prefix), 0, 0},
-	{"name", TEXT, AT(name), 0, 0},
-	{"slots", COUNT, AT(slots), 1, POOL_SLOTS_MAX},
-	{"lease", DURATION, AT(lease_ms), 300, 86400000},
-	{"result-ttl", DURATION, AT(result_ttl_ms), 1000, 2592000000},
-	{"grace", DURATION, AT(grace_ms), 0, 86400000},
-	{"max-attempts", COUNT, AT(max_attempts), 1, 100},
-	{"allow-volatile-redis", SWITCH, AT(allow_volatile), 0, 0},
-	{"pin", SWITCH, AT(pin), 0, 0},
-	{"warm-image", TEXT, AT(warm_image), 0, 0},
-	{"warm-policy", TEXT, AT(warm_policy), 0, 0},
-	{"policies", TEXT, AT(policies), 0, 0},
-	{"project-ids", TEXT, AT(project_ids), 0, 0},
-	{"metrics", TEXT, AT(metrics), 0, 0},
-#undef AT
-};
+#define MAX_LIMITS "max_limits"
 
 void worker_config_init(struct worker_config *c)
 {
 	memset(c, 0, sizeof(*c));
+	(void)snprintf(c->redis, sizeof(c->redis), "%s", REDIS_DEFAULT);
 	(void)snprintf(c->prefix, sizeof(c->prefix), "petri");
 	if (gethostname(c->name, sizeof(c->name) - 1) < 0)
 		(void)snprintf(c->name, sizeof(c->name), "worker");
@@ -63,97 +36,216 @@ void worker_config_init(struct worker_config *c)
 	c->max_limits.output_bytes = 32u << 20;
 	(void)snprintf(c->metrics, sizeof(c->metrics), "off");
 	(void)snprintf(c->policies, sizeof(c->policies), "/etc/petri/policies");
+	(void)snprintf(c->state, sizeof(c->state), "%s", DEFAULT_STATE);
+	(void)snprintf(c->scratch, sizeof(c->scratch), "auto");
+	(void)snprintf(c->log_level, sizeof(c->log_level), "warn");
+	(void)snprintf(c->log_format, sizeof(c->log_format), "text");
 }
 
-static const struct setting *find(const char *name)
+/* ---- the settings among the verb's options ---- */
+const struct option *setting_next(const struct option *setting)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
-		if (strcmp(settings[i].name, name) == 0)
-			return &settings[i];
-	return NULL;
+	do
+		setting = option_next(&worker_verb, setting);
+	while (setting && setting->command_only);
+	return setting;
 }
 
-static int store_number(const struct setting *s, void *at, uint64_t v, struct err *err)
+unsigned setting_index(const struct option *setting)
 {
-	if (v < s->min || v > s->max)
-		return err_say(err, ERANGE, "%s must be from %llu to %llu%s", s->name, (unsigned long long)s->min,
-			(unsigned long long)s->max, s->kind == DURATION ? " ms" : "");
-	if (s->size == sizeof(unsigned))
-		*(unsigned *)at = (unsigned)v;
-	else
-		*(uint64_t *)at = v;
-	return 0;
+	unsigned n = 0;
+	for (const struct option *s = setting_next(NULL); s && s != setting; s = setting_next(s))
+		n++;
+	return MIN(n, WORKER_SETTINGS_MAX - 1u);
+}
+
+static bool is_limit(const struct option *setting)
+{
+	return setting->kind == OPTION_CALL;
+}
+
+const struct option *setting_find(const char *section, const char *name)
+{
+	bool limits = strcmp(section, MAX_LIMITS) == 0;
+	char flag[80];
+	(void)snprintf(flag, sizeof(flag), "%s%.60s", limits ? "max-" : "", name);
+	const struct option *setting = option_find(&worker_verb, flag, strlen(flag));
+	if (!setting || setting->command_only || (!limits && *section) || is_limit(setting) != limits)
+		return NULL;
+	return setting;
+}
+
+void setting_variable(const struct option *setting, char ret[64])
+{
+	(void)snprintf(ret, 64, WORKER_ENV "%.40s", setting->name);
+	for (char *p = ret; *p; p++)
+		*p = *p == '-' ? '_' : *p >= 'a' && *p <= 'z' ? (char)(*p - 'a' + 'A')
+							      : *p;
+}
+
+int setting_apply(struct worker_config *config, const struct option *setting, const char *value, struct setting_source source, struct err *err)
+{
+	int r = option_set(config, setting, value, err);
+	if (r == 0)
+		config->sources[setting_index(setting)] = source;
+	return r;
 }
 
 int worker_config_set(struct worker_config *c, const char *name, const char *value, struct err *err)
 {
-	const struct setting *s = find(name);
-	uint64_t v;
-	if (!s)
+	const struct option *setting = option_find(&worker_verb, name, strlen(name));
+	if (!setting || setting->command_only)
 		return err_say(err, ENOENT, "unknown setting '%s'", name);
-	void *at = (char *)c + s->offset;
-	int r;
-	switch (s->kind) {
-	case TEXT:
-		if (strlen(value) >= s->size)
-			return err_say(err, E2BIG, "%s is longer than %zu bytes", name, s->size - 1);
-		(void)snprintf(at, s->size, "%s", value);
-		return 0;
-	case SWITCH:
-		if (*value && strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
-			return err_say(err, EINVAL, "%s is true or false, not '%s'", name, value);
-		*(bool *)at = strcmp(value, "false") != 0;
-		return 0;
-	case DURATION:
-		r = parse_duration_ms(value, &v, err);
-		break;
-	default:
-		r = parse_u64(value, &v, err);
-	}
-	return r < 0 ? err_wrap(err, "%s", name) : store_number(s, at, v, err);
+	int r = setting_apply(c, setting, value, (struct setting_source){.origin = ORIGIN_FLAG}, err);
+	return r < 0 ? err_wrap(err, "%s", name) : 0;
 }
 
-static int load_max_limits(struct worker_config *c, json_t *value, struct err *err)
+/* ---- a file ---- */
+static int unknown(const char *section, const char *key, struct err *err)
 {
-	struct reject why = {0};
-	if (limits_json(&c->max_limits, value, "max_limits", &job_limits_ceiling, &why) != 0)
-		return err_say(err, EINVAL, "%s: %s", why.field, why.message);
-	return 0;
+	const struct limit *limit = limits_find(key);
+	if (*section && strcmp(section, MAX_LIMITS) != 0)
+		return err_say(err, ENOENT, "unknown section [%s]: there is only [" MAX_LIMITS "]", section);
+	if (*section && limit && limit->flag)
+		return err_say(err, ENOENT, "unknown setting '%s' in [" MAX_LIMITS "]: it is called '%s' here, with a unit", key, limit->flag);
+	return err_say(err, ENOENT, "unknown setting '%s'%s", key, *section ? " in [" MAX_LIMITS "]" : "");
+}
+
+static int take_setting(void *ctx, const char *section, const char *key, const char *value, unsigned line, struct err *err)
+{
+	struct worker_config *c = ctx;
+	const struct option *setting = setting_find(section, key);
+	if (!setting)
+		return unknown(section, key, err);
+	const struct setting_source *before = &c->sources[setting_index(setting)];
+	if (before->origin == ORIGIN_FILE)
+		return err_say(err, EINVAL, "%s is given twice, first in line %u", key, before->line);
+	if (setting->kind == OPTION_SWITCH && !*value)
+		return err_say(err, EINVAL, "%s is true or false", key);
+	int r = setting_apply(c, setting, value, (struct setting_source){.origin = ORIGIN_FILE, .line = line}, err);
+	return r < 0 ? err_wrap(err, "%s", key) : 0;
+}
+
+int worker_config_read(struct worker_config *c, const char *name, const char *text, size_t len, struct err *err)
+{
+	size_t blank = 0;
+	while (blank < len && strchr(" \t\r\n", text[blank]) && text[blank])
+		blank++;
+	(void)snprintf(c->file, sizeof(c->file), "%s", name);
+	if (blank < len && text[blank] == '{')
+		return worker_config_read_json(c, name, text, len, err);
+	return config_parse(name, text, len, take_setting, c, err);
 }
 
 int worker_config_load(struct worker_config *c, const char *path, struct err *err)
 {
 	_cleanup_free_ char *text = NULL;
 	size_t len;
-	json_error_t where;
-	int r = fd_read_file(AT_FDCWD, path, 1 << 20, &text, &len, err);
-	if (r < 0)
-		return r;
-	json_t *o = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
-	const char *key;
-	json_t *value;
-	if (!json_is_object(o)) {
-		json_decref(o);
-		return err_say(err, EINVAL, "%s is not a JSON object: %.200s", path, where.text);
+	int r = fd_read_file(AT_FDCWD, path, CONFIG_FILE_MAX, &text, &len, err);
+	return r < 0 ? r : worker_config_read(c, path, text, len, err);
+}
+
+/* ---- the environment ---- */
+static int take_variable(struct worker_config *c, const struct option *setting, char *const *environment, const char *name, const char *kept, struct err *err)
+{
+	size_t len = strlen(name);
+	for (; *environment; environment++) {
+		const char *value = *environment + len + 1;
+		if (strncmp(*environment, name, len) != 0 || (*environment)[len] != '=' || !*value)
+			continue;
+		int r = setting_apply(c, setting, value, (struct setting_source){.origin = ORIGIN_ENVIRONMENT, .variable = kept}, err);
+		return r < 0 ? err_wrap(err, "%s", name) : 0;
 	}
-	json_object_foreach(o, key, value)
-	{
-		const struct setting *s = find(key);
-		if (strcmp(key, "max_limits") == 0)
-			r = load_max_limits(c, value, err);
-		else if (s && s->kind == SWITCH && json_is_boolean(value))
-			*(bool *)((char *)c + s->offset) = json_is_true(value);
-		else if (s && s->kind == COUNT && json_is_integer(value) && json_integer_value(value) >= 0)
-			r = store_number(s, (char *)c + s->offset, (uint64_t)json_integer_value(value), err);
-		else if (s && (s->kind == TEXT || s->kind == DURATION) && json_is_string(value))
-			r = worker_config_set(c, key, json_string_value(value), err);
-		else
-			r = err_say(err, EINVAL, s ? "'%s' has a value of the wrong type" : "unknown setting '%s'", key);
-		if (r < 0) {
-			(void)err_wrap(err, "%s", path);
-			break;
-		}
+	return 0;
+}
+
+static bool is_known(const char *variable, size_t len)
+{
+	char name[64];
+	for (const struct option *s = NULL; (s = setting_next(s));) {
+		setting_variable(s, name);
+		if (strlen(name) == len && memcmp(name, variable, len) == 0)
+			return true;
 	}
-	json_decref(o);
+	return len == strlen(WORKER_ENV "CONFIG") && memcmp(variable, WORKER_ENV "CONFIG", len) == 0;
+}
+
+int worker_config_environment(struct worker_config *c, char *const *environment, struct err *err)
+{
+	int r = 0;
+	for (const struct option *s = NULL; r == 0 && (s = setting_next(s));) {
+		char name[64];
+		setting_variable(s, name);
+		if (s->env)
+			r = take_variable(c, s, environment, s->env, s->env, err);
+		if (r == 0)
+			r = take_variable(c, s, environment, name, NULL, err);
+	}
+	for (; r == 0 && *environment; environment++) {
+		size_t len = strcspn(*environment, "=");
+		if (strncmp(*environment, WORKER_ENV, strlen(WORKER_ENV)) == 0 && !is_known(*environment, len))
+			r = err_say(err, ENOENT, "the environment has %.*s, and there is no such setting", (int)MIN(len, (size_t)80), *environment);
+	}
 	return r;
+}
+
+/* ---- all together ---- */
+/* Put where a setting came from before a message about it. */
+static int blame(const struct worker_config *c, const char *name, struct err *err)
+{
+	char variable[64];
+	const struct option *setting = option_find(&worker_verb, name, strlen(name));
+	const struct setting_source *source = &c->sources[setting_index(setting)];
+	switch (source->origin) {
+	case ORIGIN_FILE:
+		return err_wrap(err, "%s:%u: %s", c->file, source->line, name);
+	case ORIGIN_ENVIRONMENT:
+		setting_variable(setting, variable);
+		return err_wrap(err, "%s", source->variable ? source->variable : variable);
+	case ORIGIN_FLAG:
+		return err_wrap(err, "--%s", name);
+	default:
+		return err_wrap(err, "%s", name);
+	}
+}
+
+/* "IMAGE[=SLOTS],…"; whether there are such images is seen by the worker. */
+static int check_warm(const char *list, struct err *err)
+{
+	char copy[sizeof(((struct worker_config *)NULL)->warm_image)];
+	(void)snprintf(copy, sizeof(copy), "%s", list);
+	for (char *rest = copy, *item; *copy && (item = strsep(&rest, ","));) {
+		uint64_t slots = 0;
+		char *equals = strchr(item, '=');
+		int r = equals ? parse_u64(equals + 1, &slots, err) : 0;
+		if (r == 0 && (!*item || item == equals))
+			r = err_say(err, EINVAL, "an image's name is empty");
+		if (r == 0 && slots > POOL_SLOTS_MAX)
+			r = err_say(err, ERANGE, "%.100s keeps more than %d slots", item, POOL_SLOTS_MAX);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int worker_config_check(struct worker_config *c, struct err *err)
+{
+	const struct option *redis = option_find(&worker_verb, "redis", strlen("redis"));
+	/* In an environment nobody else can read it; a file may be anybody's, and a command line is everybody's. */
+	bool may_have_credentials = c->sources[setting_index(redis)].origin == ORIGIN_ENVIRONMENT;
+	if (redis_url_parse(c->redis, may_have_credentials, &c->url, err) < 0)
+		return blame(c, "redis", err);
+	if (c->redis_credentials_file[0] && redis_credentials_load(c->redis_credentials_file, &c->url, err) < 0)
+		return blame(c, "redis-credentials-file", err);
+	if (!redis_prefix_valid(c->prefix)) {
+		(void)err_say(err, EINVAL, "1 to 64 of letters, digits and . _ { } -");
+		return blame(c, "prefix", err);
+	}
+	if (!job_id_valid(c->name)) {
+		(void)err_say(err, EINVAL, "a worker's name is 1 to 127 of letters, digits and . _ -");
+		return blame(c, "name", err);
+	}
+	if (metrics_server_check(c->metrics, err) < 0)
+		return blame(c, "metrics", err);
+	return check_warm(c->warm_image, err) < 0 ? blame(c, "warm-image", err) : 0;
 }

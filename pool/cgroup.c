@@ -16,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "pool/delegate.h"
 
 #define JOBS_WEIGHT_V2 "25"  /* of 100, against petri's own processes and the rest of the machine */
 #define JOBS_SHARES_V1 "256" /* of 1024 */
@@ -73,6 +74,28 @@ static int find_mounts(struct cgroup_tree *tree, struct err *err)
 	while (getline(&line, &cap, f) > 0)
 		look_at_mount(tree, line);
 	return 0;
+}
+
+int cgroup_v2_mount(void)
+{
+	struct cgroup_tree tree = {.root = -1, .unified = -1};
+	for (size_t i = 0; i < V1_MAX; i++)
+		tree.v1[i] = tree.v1_root[i] = -1;
+	int r = find_mounts(&tree, NULL);
+	for (size_t i = 0; i < V1_MAX; i++)
+		cleanup_close(&tree.v1_root[i]);
+	return r < 0 ? r : tree.root >= 0 ? tree.root
+					  : -ENOENT;
+}
+
+/* Below a group that was delegated to petri, everything is as below the root of the tree. */
+static void enter_delegated(struct cgroup_tree *tree)
+{
+	int group = tree->driver == POOL_DRIVER_V2 ? delegate_root(tree->root) : -1;
+	if (group < 0)
+		return;
+	cleanup_close(&tree->root);
+	tree->root = group;
 }
 
 static int choose_driver(struct cgroup_tree *tree, struct err *err)
@@ -198,6 +221,8 @@ int cgroup_tree_open(struct cgroup_tree *tree, bool readonly, struct err *err)
 	int r = find_mounts(tree, err);
 	if (r == 0)
 		r = choose_driver(tree, err);
+	if (r == 0)
+		enter_delegated(tree);
 	if (r == 0 && !readonly)
 		r = make_unified(tree, err);
 	if (r == 0 && !readonly && tree->driver == POOL_DRIVER_HYBRID)

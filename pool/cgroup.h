@@ -45,6 +45,8 @@ struct cgroup_leaf {
 		.dir = -1, .charged = -1 \
 	}
 
+/* cgroup_v2_mount - the root of the v2 tree, as mounted here. Return: an fd, or -errno. */
+int cgroup_v2_mount(void);
 /*
  * cgroup_tree_open - find the mounts in /proc/self/mountinfo, choose the driver by what is there, and make petri's
  * own groups. Return: 0; -ENOENT/-EACCES/… with a message that says what is missing and how to give it.

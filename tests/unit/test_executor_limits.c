@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "executor/cli.h"
 #include "executor/limits.h"
 
 static struct reject reject;
@@ -159,9 +160,9 @@ Test(limits, flag_messages_give_the_bound)
 
 Test(limits, help_lists_every_flag_and_its_default)
 {
-	char text[4096] = "";
+	char text[16384] = "";
 	FILE *f = fmemopen(text, sizeof(text) - 1, "w");
-	limits_print_defaults(f);
+	verb_help(&run_verb, f);
 	(void)fclose(f);
 	static const char *const lines[] = {"--wall DURATION", "(10s; from 1ms to 30d)", "--memory SIZE",
 		"(256M; from 1M to 1T)", "--cpus N", "(1; from 0.01 to 1024)", "--cpuset LIST", "--io LIST",

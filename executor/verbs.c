@@ -1,0 +1,20 @@
+/* The list of petri's verbs. */
+#include "executor/cli.h"
+
+const struct verb *const verbs[] = {
+	&run_verb,
+	&worker_verb,
+	&submit_verb,
+	&status_verb,
+	&cancel_verb,
+	&queue_verb,
+	&top_verb,
+	&image_verb,
+	&layer_verb,
+	&blob_verb,
+	&gc_verb,
+	&store_verb,
+	&doctor_verb,
+	&help_verb,
+	NULL,
+};

@@ -1,0 +1,91 @@
+"""A group that was delegated, as systemd marks it (Delegate=yes): petri's groups are made below it, its own processes beside them."""
+import os
+import subprocess
+
+from lib import SCALE, main
+from lib_leaks import die_with_parent
+from test_v2 import first_class
+
+TREE = "/sys/fs/cgroup"
+
+
+def make_unit(t, delegated):
+    """A group like a service's, with the controllers that systemd gives it."""
+    unit = os.path.join(TREE, f"petri-test-{os.getpid()}.service")
+    for controller in ("cpu", "memory", "pids", "io", "cpuset"):
+        with open(os.path.join(TREE, "cgroup.subtree_control"), "w", encoding="ascii") as f:
+            f.write("+" + controller)
+    os.mkdir(unit)
+    t.defer(lambda: remove(unit))
+    if delegated:
+        os.setxattr(unit, "trusted.delegate", b"1")
+    return unit
+
+
+def remove(unit):
+    for directory, _, _ in os.walk(unit, topdown=False):
+        os.rmdir(directory)
+
+
+def procs(group):
+    with open(os.path.join(group, "cgroup.procs"), encoding="ascii") as f:
+        return f.read().split()
+
+
+def run_in(t, unit, *args):
+    def enter():
+        die_with_parent()
+        with open(os.path.join(unit, "cgroup.procs"), "w", encoding="ascii") as f:
+            f.write("0")
+    return subprocess.Popen([t.petri.binary, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=t.petri.env(), preexec_fn=enter)
+
+
+def test_groups_below_the_unit(t):
+    first_class(t)
+    unit = make_unit(t, True)
+    process = run_in(t, unit, "run", "--memory", "64M", "--", "/bin/cat")
+    job = os.path.join(unit, "petri", "jobs")
+    t.eventually(lambda: os.path.isdir(job) and any(procs(os.path.join(d, "job")) for d in leaves(job)), "the job runs in a leaf below the unit", 20)
+    t.equal(procs(unit), [], "processes in the unit's own group")
+    t.check(str(process.pid) in procs(os.path.join(unit, "self")), "the supervisor is not where petri's processes belong")
+    t.check(not os.path.exists(os.path.join(TREE, "petri")), "groups at the root of the tree")
+    leaf = next(d for d in leaves(job) if procs(os.path.join(d, "job")))
+    with open(os.path.join(leaf, "job", "memory.max"), encoding="ascii") as f:
+        t.equal(int(f.read()), 64 << 20)
+    out, err = process.communicate(b"hello", 30 * SCALE)
+    t.equal((process.returncode, out), (0, b"hello"), err)
+    t.check(not os.path.exists(os.path.join(unit, "petri")), "petri's groups are left behind")
+    # systemd removes the group of a service that has ended, and all below it, before it starts it anew.
+    remove(unit)
+    os.mkdir(unit)
+
+
+def test_started_below_the_unit(t):
+    """DelegateSubgroup=: systemd has made the group for petri's own processes."""
+    first_class(t)
+    unit = make_unit(t, True)
+    below = os.path.join(unit, "petri-worker")
+    os.mkdir(below)
+    process = run_in(t, below, "run", "--memory", "64M", "--", "/bin/cat")
+    jobs = os.path.join(unit, "petri", "jobs")
+    t.eventually(lambda: os.path.isdir(jobs) and any(read(os.path.join(d, "job"), "memory.max").strip() == str(64 << 20) for d in leaves(jobs)),
+                 "the job runs in a leaf below the unit", 20)
+    t.check(str(process.pid) in procs(below), "the supervisor was moved")
+    t.equal(process.communicate(b"hello", 30 * SCALE)[0], b"hello")
+
+
+def leaves(jobs):
+    return [os.path.join(jobs, name) for name in os.listdir(jobs) if name.startswith("slot-")]
+
+
+def test_group_that_is_not_delegated(t):
+    """Nothing is touched in a group that is somebody else's."""
+    first_class(t)
+    unit = make_unit(t, False)
+    process = run_in(t, unit, "run", "--", "/bin/echo", "hi")
+    t.equal(process.communicate(timeout=30 * SCALE)[0], b"hi\n")
+    t.check(not os.path.exists(os.path.join(unit, "self")), "a group was made there")
+
+
+if __name__ == "__main__":
+    main(globals())
