@@ -6,6 +6,7 @@ int bench_pool(int argc, char **argv);
 int bench_combined(int argc, char **argv);
 int bench_command(int argc, char **argv);
 int bench_serve(int argc, char **argv);
+int bench_queue(int argc, char **argv);
 int bench_redis(int argc, char **argv);
 int bench_runtime(int argc, char **argv);
 int bench_stamp(int argc, char **argv);

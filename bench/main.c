@@ -3,7 +3,7 @@
  * run. Figures, not verdicts: no test depends on them. It works in a temporary directory and leaves nothing behind.
  *
  *   petri-bench [--runs 2000] [--slots 64] [--inflight 4] [--trace] [--json]       the short form of `pool`
- *   petri-bench pool | command | serve | redis | runtime | stamp | limits | info [OPTIONS]
+ *   petri-bench pool | command | serve | redis | queue | runtime | stamp | limits | info [OPTIONS]
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +24,7 @@ static const struct {
 	{"command", "any command line that runs one program", bench_command},
 	{"serve", "a process that runs one program for each line it reads", bench_serve},
 	{"redis", "from XADD to the result, with a redis-server and a worker of its own", bench_redis},
+	{"queue", "the queue alone: empty work, held-back results, tenants", bench_queue},
 	{"runtime", "a warm python3, given its job, against one that is started", bench_runtime},
 	{"stamp", "a root made of 1 layer and of 32, and taken down", bench_stamp},
 	{"limits", "how far past a limit a job gets", bench_limits},

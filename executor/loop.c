@@ -233,6 +233,15 @@ void loop_read(struct loop *loop, struct loop_op *op, int fd, void *buf, size_t 
 	io_uring_sqe_set_data(sqe, op);
 }
 
+void loop_sync(struct loop *loop, struct loop_op *op, int fd)
+{
+	struct io_uring_sqe *sqe = op_arm(loop, op);
+	if (!sqe)
+		return;
+	io_uring_prep_fsync(sqe, fd, 0);
+	io_uring_sqe_set_data(sqe, op);
+}
+
 void loop_cancel(struct loop *loop, struct loop_op *op)
 {
 	if (!op->armed || op->cancelled || loop->closing)

@@ -53,6 +53,8 @@ void loop_poll(struct loop *loop, struct loop_op *op, int fd, unsigned events);
  * be a blocking one (the loop waits all the same): for an O_NONBLOCK fd without data, -EAGAIN comes at once.
  */
 void loop_read(struct loop *loop, struct loop_op *op, int fd, void *buf, size_t len);
+/* loop_sync - fsync(2), without keeping the loop waiting: fn(op, 0 or -errno). */
+void loop_sync(struct loop *loop, struct loop_op *op, int fd);
 /* loop_cancel - ask that an armed op end soon; does nothing when it is not armed. */
 void loop_cancel(struct loop *loop, struct loop_op *op);
 

@@ -128,7 +128,9 @@ static void set_up_done(void *data, const redisReply *reply)
 	redis_link_good(&queue->commands);
 	for (struct entry *e = queue->entries; e; e = e->next)
 		e->state_written = false; /* it may have expired while Redis was away */
-	lease_renew_now(queue);		  /* first: what expired meanwhile is still ours if nobody took it */
+	queue->probing = false;
+	loop_timer_clear(queue->loop, &queue->outbox_retry);
+	lease_renew_now(queue); /* first: what expired meanwhile is still ours if nobody took it */
 	outbox_flush(queue);
 	queue_untroubled(queue);
 	fetch_kick(queue);
@@ -234,8 +236,18 @@ static void version_told(void *data, const redisReply *reply)
 
 /* ---- links ---- */
 
+/* This one has just been told by its server that it is the master: what still talks to another must not. */
+static void follow(struct queue *queue, const struct redis_link *link)
+{
+	struct redis_link *all[] = {&queue->commands, &queue->fetch, &queue->channel};
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		if (all[i] != link && all[i]->up && !redis_link_same(all[i], link))
+			redis_link_drop(all[i], "another server is master now");
+}
+
 static void commands_up(struct redis_link *link)
 {
+	follow(link->data, link);
 	static const char *const words[] = {"INFO", "server"};
 	set_up_send(link->data, version_told, words, ARRAY_SIZE(words));
 }
@@ -245,11 +257,13 @@ static void commands_down(struct redis_link *link, const char *why)
 	struct queue *queue = link->data;
 	queue->ready = false;
 	queue_trouble(queue, "connect", why, link->backoff_ms);
+	redis_link_hurry(link, queue->nwaiting > 0);
 }
 
 static void fetch_up(struct redis_link *link)
 {
 	redis_link_good(link);
+	follow(link->data, link);
 	fetch_link_up(link->data);
 }
 
@@ -262,6 +276,7 @@ static void fetch_down(struct redis_link *link, const char *why)
 static void channel_up(struct redis_link *link)
 {
 	redis_link_good(link);
+	follow(link->data, link);
 	channel_subscribe(link->data);
 }
 
@@ -334,12 +349,14 @@ int queue_new(struct loop *loop, const struct queue_config *config, const struct
 	(void)snprintf(queue->name, sizeof(queue->name), "%s", config->name);
 	queue->config.prefix = queue->prefix;
 	queue->config.name = queue->name;
+	make_keys(queue);
 	r = make_consumer(queue, err);
+	if (r == 0)
+		r = queue_spool_open(queue, err);
 	if (r < 0) {
 		free(queue);
 		return r;
 	}
-	make_keys(queue);
 	fetch_init(queue);
 	outbox_init(queue);
 	lease_init(queue);
@@ -358,15 +375,16 @@ void queue_stats(const struct queue *queue, struct queue_stats *ret)
 	*ret = queue->stats;
 	ret->connected = queue->ready && queue->fetch.up;
 	ret->undelivered = queue->nwaiting;
+	ret->spooled = 0;
+	for (const struct entry *e = queue->nfailed ? queue->entries : NULL; e; e = e->next)
+		ret->spooled += e->spooled;
 }
 
 bool queue_drained(const struct queue *queue)
 {
-	struct queue_stats stats;
-	queue_stats(queue, &stats);
 	bool asked = queue->fetching == FETCH_BUSY || queue->fetching == FETCH_TAKE;
 	bool arriving = queue->want == 0 && (asked || queue->ntaken); /* what comes goes back */
-	return stats.undelivered == 0 && !arriving;
+	return queue->nwaiting == 0 && !arriving;
 }
 
 void queue_free(struct queue *queue)
@@ -384,8 +402,10 @@ void queue_free(struct queue *queue)
 	loop_timer_clear(queue->loop, &queue->lease);
 	loop_timer_clear(queue->loop, &queue->heartbeat);
 	loop_timer_clear(queue->loop, &queue->look);
+	loop_timer_clear(queue->loop, &queue->spool_due);
 	for (struct entry *e; (e = queue->entries);)
 		entry_leave(e);
+	spool_free(queue->spool); /* what waits there waits for the next life */
 	free(queue->images);
 	free(queue->limits);
 	explicit_bzero(&queue->url, sizeof(queue->url));

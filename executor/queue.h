@@ -18,12 +18,15 @@ struct redis_url {
 	int port;
 	int db;
 	char user[128], password[256]; /* from PETRI_REDIS or a file only, never argv */
+	char sentinels[512];	       /* "host:port,host:port", where the master is asked for; else "" */
+	char master[65];	       /* its name there */
 };
 
 /*
- * redis_url_parse - unix:///path[?db=N] | redis://[user:password@]host[:port][/db] ([::1] in brackets).
+ * redis_url_parse - unix:///path[?db=N] | redis://[user:password@]host[:port][/db] ([::1] in brackets) |
+ * sentinel://[user:password@]host[:port],…/master[/db] (credentials for the master, not for the sentinels).
  * @allow_credentials: false for text that came from argv: credentials there are -EINVAL with a message that says
- * to use PETRI_REDIS. sentinel:// is -ENOTSUP for now, by name.
+ * to use PETRI_REDIS.
  */
 int redis_url_parse(const char *text, bool allow_credentials, struct redis_url *ret, struct err *err);
 /* redis_url_format - the URL without credentials, for messages. */
@@ -40,6 +43,7 @@ struct queue_config {
 	unsigned max_attempts;
 	bool allow_volatile;
 	unsigned slots; /* for the heartbeat */
+	int spool;	/* a directory for results that wait (spool_make_dir()), becomes the queue's; 0: none */
 };
 
 /* One fetched job; owned by the queue from fetch until finish, release or loss. */
@@ -110,6 +114,7 @@ void queue_describe(struct queue *queue, const char *images, const char *limits)
 struct queue_stats {
 	bool connected;				  /* set up and able to fetch */
 	size_t undelivered;			  /* results and hand-backs that Redis has not confirmed */
+	size_t spooled;				  /* of these, results that are safe on disk */
 	uint64_t fetched, duplicates, lost, dead; /* entries: emitted; had a result already; lease lost; given up */
 	uint64_t refused, handed_back;		  /* the queue's own refusals (no job, too large); hand-backs that Redis confirmed */
 };

@@ -104,6 +104,24 @@ struct entry *entry_new(struct queue *queue, const redisReply *packed, bool *ret
 	return entry;
 }
 
+struct entry *entry_restore(struct queue *queue, const char *stream, const char *entry_id, const char *json, size_t json_len)
+{
+	struct entry *entry = calloc(1, sizeof(*entry));
+	if (!entry)
+		return NULL;
+	entry->queue = queue;
+	entry->stream = strdup(stream);
+	entry->json = json ? strndup(json, json_len) : NULL;
+	if (!entry->stream || !job_id_valid(entry_id) || strlen(entry_id) >= sizeof(entry->entry_id)) {
+		entry_free(entry);
+		return NULL;
+	}
+	memcpy(entry->entry_id, entry_id, strlen(entry_id) + 1);
+	entry->pub = (struct queue_entry){.json = entry->json ? entry->json : "", .json_len = entry->json ? json_len : 0, .entry_id = entry->entry_id};
+	link_in(queue, entry);
+	return entry;
+}
+
 struct entry *entry_find(struct queue *queue, const char *stream, const char *entry_id)
 {
 	for (struct entry *e = *bucket_of(queue, entry_id); e; e = e->chain)
@@ -166,6 +184,9 @@ void entry_leave(struct entry *entry)
 		entry->next->prev = entry->prev;
 	entry->prev = entry->next = entry->chain = NULL;
 	entry_set_state(entry, ENTRY_GONE);
+	outbox_forget(entry);
+	if (entry->batch && !queue->closing)
+		spool_done(TAKE_PTR(entry->batch));
 	if (!entry->refs)
 		entry_free(entry);
 }

@@ -5,6 +5,7 @@
 #include "executor/queue.h"
 #include "executor/redis_link.h"
 #include "executor/redis_script.h"
+#include "executor/spool.h"
 
 #define QUEUE_KEY_MAX 320
 #define QUEUE_CONSUMER_MAX 192
@@ -26,9 +27,11 @@ struct entry {
 	struct entry *prev, *next;
 	struct entry *chain; /* the next of its bucket */
 	enum entry_state state;
-	unsigned refs; /* requests under way that refer to it */
-	bool sent;     /* FINISHING, RELEASING: a request is under way */
-	bool failed;   /* … and one has failed */
+	unsigned refs;		      /* requests under way that refer to it */
+	bool failed;		      /* FINISHING, RELEASING: a request has failed */
+	bool lined_up;		      /* … it is to be sent */
+	struct entry *before, *after; /* in that line */
+	size_t sent_bytes;	      /* … it was, and is not answered */
 	bool started, start_sent, state_written, cancel_told;
 	bool cancel_due; /* somebody had asked for it before it was ours */
 	bool emitted;	 /* the owner has seen it */
@@ -37,11 +40,14 @@ struct entry {
 	char *last_consumer;
 	char id[JOB_ID_MAX + 1]; /* "" until known */
 	uint64_t renew_until_us; /* 0: for as long as it is held */
-	uint64_t finishing_us;	 /* since when its result waits */
+	uint64_t finishing_us;	 /* since when its result, or that it is handed back, waits */
 	/* the result */
 	char *result, *reply, *meta;
 	char status[32];
 	bool dead;
+	uint64_t made_ms;	   /* the result, by the wall clock */
+	struct spool_batch *batch; /* it is on disk too, or on its way there */
+	bool spooled;		   /* it is */
 };
 
 enum fetch_state {
@@ -101,8 +107,18 @@ struct queue {
 	unsigned fetch_backoff_ms;
 
 	/* outbox */
+	struct entry *line, *line_end; /* what is to be sent */
+	size_t outbox_bytes;	       /* on their way */
+	bool probing;		       /* one at a time, until one has come through */
 	struct loop_timer outbox_retry;
 	unsigned outbox_backoff_ms;
+
+	/* spool */
+	struct spool *spool; /* NULL: results wait in memory only */
+	struct spool_batch *spooling;
+	struct loop_timer spool_due;
+	bool spool_full; /* was told */
+	size_t spool_strangers;
 
 	/* lease, heartbeat */
 	struct loop_timer lease, heartbeat, look;
@@ -134,6 +150,8 @@ bool queue_noscript(struct queue *queue, const redisReply *reply);
 /* entry_new - from a handed-over entry (redis_script.c). NULL when malformed or without memory. */
 struct entry *entry_new(struct queue *queue, const redisReply *packed, bool *ret_malformed, bool *ret_too_large);
 struct entry *entry_find(struct queue *queue, const char *stream, const char *entry_id);
+/* entry_restore - one that an earlier life left, without what only Redis knows. NULL without memory, or malformed. */
+struct entry *entry_restore(struct queue *queue, const char *stream, const char *entry_id, const char *json, size_t json_len);
 /* entry_leave - off the list, the owner's no more; freed now, or when the last request answers. */
 void entry_leave(struct entry *entry);
 void entry_ref(struct entry *entry);
@@ -158,11 +176,24 @@ void fetch_init(struct queue *queue);
 void outbox_init(struct queue *queue);
 /* outbox_flush - send whatever waits. */
 void outbox_flush(struct queue *queue);
+/* outbox_forget - one that is not to be sent any more. */
+void outbox_forget(struct entry *entry);
+/* outbox_restore - a result that an earlier life left. */
+void outbox_restore(struct entry *entry);
 bool outbox_stuck(const struct queue *queue);
 /* outbox_reject - the entry never reaches the owner: `rejected`, because of its field `job`. */
 void outbox_reject(struct entry *entry, enum reject_reason reason, const char *message);
 /* outbox_bury - too many attempts: petri:dead and an `internal_error`. */
 void outbox_bury(struct entry *entry);
+
+/* outbox_dead_job - how many bytes of the job go into petri:dead. */
+size_t outbox_dead_job(const struct entry *entry);
+
+/* queue_spool.c */
+/* queue_spool_open - with what an earlier life left; nothing happens without a directory. */
+int queue_spool_open(struct queue *queue, struct err *err);
+/* spool_wait - a result is on its way to Redis: if it does not arrive soon, keep it. */
+void spool_wait(struct queue *queue);
 
 /* queue_lease.c */
 void lease_init(struct queue *queue);

@@ -116,6 +116,8 @@ static void renewed(void *data, const redisReply *reply)
 	}
 	if (queue_noscript(queue, reply))
 		lease_renew_now(queue);
+	else if (redis_reply_error(reply) == REDIS_ERROR_MOVED && !queue->closing)
+		redis_link_drop(&queue->commands, redis_reply_text(reply));
 	else if (reply && !use)
 		queue_trouble(queue, "renew leases", redis_reply_text(reply), (unsigned)(queue->config.lease_ms / 3));
 	else if (batch->last && use)
@@ -165,6 +167,8 @@ void lease_renew_now(struct queue *queue)
 		for (; e && batch->n < RENEW_BATCH; e = e->next) {
 			if (e->state == ENTRY_OUT && e->renew_until_us && now > e->renew_until_us)
 				continue;
+			if (e->spooled && !e->emitted)
+				continue; /* an earlier life's: the lease is another consumer's */
 			if (e->state == ENTRY_OUT && e->started)
 				lease_start(e); /* where that has not come through yet */
 			entry_ref(e);
@@ -231,6 +235,14 @@ static void heartbeat_number(struct redis_args *args, const char *name, uint64_t
 	redis_args_u64(args, value);
 }
 
+/* An idle worker writes nothing else, and would not notice that its server is a replica now. */
+static void heartbeat_told(void *data, const redisReply *reply)
+{
+	struct queue *queue = data;
+	if (reply && redis_reply_error(reply) == REDIS_ERROR_MOVED && !queue->closing)
+		redis_link_drop(&queue->commands, redis_reply_text(reply));
+}
+
 static void send_heartbeat(struct queue *queue)
 {
 	_cleanup_args_ struct redis_args set = {0}, expire = {0}, add = {0};
@@ -268,7 +280,7 @@ static void send_heartbeat(struct queue *queue)
 	redis_args_str(&add, "SADD"); /* so that nobody has to search all keys for workers */
 	redis_args_str(&add, all);
 	redis_args_str(&add, queue->name);
-	(void)redis_link_send(&queue->commands, NULL, NULL, &set);
+	(void)redis_link_send(&queue->commands, heartbeat_told, queue, &set);
 	(void)redis_link_send(&queue->commands, NULL, NULL, &expire);
 	(void)redis_link_send(&queue->commands, NULL, NULL, &add);
 }

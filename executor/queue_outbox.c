@@ -2,6 +2,9 @@
  * What must reach Redis: results, and hand-backs. Each stays here, and is sent again after every error and every
  * reconnect, until Redis has confirmed it. The scripts are idempotent: a result that is there stays (SET NX), an entry
  * that is not ours any more is left alone. While something here has failed once, nothing is fetched.
+ *
+ * No more than a window of bytes is on its way at a time: hiredis moves all that is left to be written with every write.
+ * After an error one request goes first, and the others when it has come through.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,6 +18,9 @@
 
 #define DEAD_JOB_MAX (256u << 10) /* petri:dead keeps 1000 entries; a longer job is left out of it */
 
+#define WINDOW_BYTES (1u << 20)
+#define RETRY_MAX_MS 250u /* a probe is one request */
+
 static bool waits(const struct entry *entry)
 {
 	return entry->state == ENTRY_FINISHING || entry->state == ENTRY_RELEASING;
@@ -25,9 +31,34 @@ bool outbox_stuck(const struct queue *queue)
 	return queue->nfailed > 0;
 }
 
+/* ---- those that are to be sent, in the order in which they came ---- */
+
+static void line_up(struct entry *entry)
+{
+	struct queue *queue = entry->queue;
+	entry->lined_up = true;
+	entry->after = NULL;
+	entry->before = queue->line_end;
+	*(entry->before ? &entry->before->after : &queue->line) = entry;
+	queue->line_end = entry;
+}
+
+void outbox_forget(struct entry *entry)
+{
+	struct queue *queue = entry->queue;
+	if (!entry->lined_up)
+		return;
+	entry->lined_up = false;
+	*(entry->before ? &entry->before->after : &queue->line) = entry->after;
+	*(entry->after ? &entry->after->before : &queue->line_end) = entry->before;
+}
+
+/* ---- answers ---- */
+
 static void delivered(struct entry *entry, const redisReply *reply)
 {
 	struct queue *queue = entry->queue;
+	queue->probing = false;
 	bool finishing = entry->state == ENTRY_FINISHING;
 	queue->outbox_backoff_ms = REDIS_BACKOFF_MIN_MS;
 	entry->pub.finish_us = now_us() - entry->finishing_us;
@@ -51,14 +82,16 @@ static void answered(void *data, const redisReply *reply)
 	struct entry *entry = data;
 	struct queue *queue = entry->queue;
 	enum redis_error kind = redis_reply_error(reply);
-	entry->sent = false;
+	queue->outbox_bytes -= entry->sent_bytes;
+	entry->sent_bytes = 0;
 	if (queue->closing || !waits(entry)) {
 		;
 	} else if (kind == REDIS_ERROR_NONE) {
 		delivered(entry, reply);
 	} else if (queue_noscript(queue, reply)) {
-		outbox_flush(queue);
+		line_up(entry);
 	} else {
+		line_up(entry);
 		entry_failed(entry); /* without a connection it goes out when there is one */
 		if (kind == REDIS_ERROR_MOVED) {
 			redis_link_drop(&queue->commands, redis_reply_text(reply));
@@ -66,10 +99,22 @@ static void answered(void *data, const redisReply *reply)
 			queue_trouble(queue, "write a result", redis_reply_text(reply), queue->outbox_backoff_ms);
 			loop_timer_set(queue->loop, &queue->outbox_retry,
 				now_us() + (uint64_t)queue->outbox_backoff_ms * 1000);
-			queue->outbox_backoff_ms = MIN(queue->outbox_backoff_ms * 2, REDIS_BACKOFF_MAX_MS);
+			queue->outbox_backoff_ms = MIN(queue->outbox_backoff_ms * 2, RETRY_MAX_MS);
 		}
 	}
 	entry_unref(entry);
+	outbox_flush(queue);
+}
+
+size_t outbox_dead_job(const struct entry *entry)
+{
+	return entry->dead && entry->pub.json_len <= DEAD_JOB_MAX ? entry->pub.json_len : 0;
+}
+
+/* Left by an earlier life, so long ago that its result may have been written, read and forgotten. */
+static bool stale(const struct entry *entry)
+{
+	return !entry->emitted && entry->spooled && wall_ms() - entry->made_ms > entry->queue->config.result_ttl_ms;
 }
 
 static void finish_args(struct entry *entry, struct redis_args *args, char keys[6][QUEUE_KEY_MAX])
@@ -93,17 +138,17 @@ static void finish_args(struct entry *entry, struct redis_args *args, char keys[
 	redis_args_str(args, entry->meta ? entry->meta : "null");
 	redis_args_str(args, entry->reply ? "1" : "0");
 	redis_args_str(args, entry->dead ? "1" : "0");
-	redis_args_add(args, entry->pub.json, entry->pub.json_len <= DEAD_JOB_MAX ? entry->pub.json_len : 0);
+	redis_args_add(args, entry->pub.json, outbox_dead_job(entry));
 	redis_args_u64(args, entry->dead ? entry->pub.attempt - 1 : entry->pub.attempt);
 	redis_args_str(args, entry->last_consumer ? entry->last_consumer : "");
 	redis_args_str(args, entry->dead ? "too many attempts: each worker that had the job vanished" : "");
+	redis_args_str(args, stale(entry) ? "1" : "0");
 }
 
-static void send_entry(struct entry *entry)
+/* Return: false when nothing can be sent now. */
+static bool send_entry(struct entry *entry)
 {
 	struct queue *queue = entry->queue;
-	if (!queue->ready || entry->sent)
-		return;
 	_cleanup_args_ struct redis_args args = {0};
 	char keys[6][QUEUE_KEY_MAX];
 	if (entry->state == ENTRY_FINISHING) {
@@ -124,17 +169,22 @@ static void send_entry(struct entry *entry)
 		entry_failed(entry);
 		if (!queue->outbox_retry.heap_index)
 			loop_timer_set(queue->loop, &queue->outbox_retry, now_us() + REDIS_BACKOFF_MIN_MS * 1000);
-		return;
+		return false;
 	}
-	entry->sent = true;
+	outbox_forget(entry);
+	entry->sent_bytes = 1 + (entry->result ? strlen(entry->result) : 0);
+	queue->outbox_bytes += entry->sent_bytes;
 	entry_ref(entry);
+	return true;
 }
 
+/* Nothing is freed here: replies come later. */
 void outbox_flush(struct queue *queue)
 {
-	for (struct entry *e = queue->entries; e; e = e->next) /* nothing is freed here: replies come later */
-		if (waits(e))
-			send_entry(e);
+	size_t window = queue->probing ? 1 : WINDOW_BYTES;
+	while (queue->line && queue->ready && !queue->closing && !queue->outbox_retry.heap_index && queue->outbox_bytes < window)
+		if (!send_entry(queue->line))
+			return;
 }
 
 static void post(struct entry *entry, enum entry_state state)
@@ -143,7 +193,14 @@ static void post(struct entry *entry, enum entry_state state)
 	entry->finishing_us = now_us();
 	if (!entry->queue->ready)
 		entry_failed(entry);
-	send_entry(entry);
+	if (state == ENTRY_FINISHING) {
+		entry->made_ms = wall_ms();
+		spool_wait(entry->queue);
+	}
+	line_up(entry);
+	if (!entry->queue->ready)
+		redis_link_hurry(&entry->queue->commands, true);
+	outbox_flush(entry->queue);
 	fetch_kick(entry->queue); /* an isolated one may have waited for this */
 }
 
@@ -230,7 +287,16 @@ void outbox_bury(struct entry *entry)
 
 static void on_outbox_retry(struct loop_timer *timer)
 {
-	outbox_flush(timer->data);
+	struct queue *queue = timer->data;
+	queue->probing = true;
+	outbox_flush(queue);
+}
+
+void outbox_restore(struct entry *entry)
+{
+	entry_set_state(entry, ENTRY_FINISHING);
+	entry_failed(entry); /* nothing is fetched before it is where it belongs */
+	line_up(entry);
 }
 
 void outbox_init(struct queue *queue)

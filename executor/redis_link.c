@@ -2,6 +2,8 @@
  * One connection to Redis (process: petri). States: down (a timer runs until the next attempt), shaking hands
  * (AUTH, SELECT, PING sent at once; up when PING is answered), up. A request that waits longer than
  * ANSWER_US drops the connection: all requests may block a second at most, so the server or the way to it is stuck.
+ * With sentinels each attempt begins with the question where the master is, and the handshake ends with ROLE: a server that
+ * is no master, or not yet, is left at once.
  *
  * Name lookup is getaddrinfo(3) inside hiredis and blocks; a worker names its Redis by address or by socket.
  */
@@ -16,6 +18,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "executor/redis_wire.h"
+#include "executor/sentinel.h"
 
 #define ANSWER_US 10000000u
 
@@ -29,7 +32,16 @@ struct request {
 static void schedule_retry(struct redis_link *link)
 {
 	loop_timer_set(link->loop, &link->retry, now_us() + (uint64_t)link->backoff_ms * 1000);
-	link->backoff_ms = MIN(link->backoff_ms * 2, REDIS_BACKOFF_MAX_MS);
+	link->backoff_ms = MIN(link->backoff_ms * 2, link->backoff_max_ms);
+}
+
+void redis_link_hurry(struct redis_link *link, bool hurry)
+{
+	uint64_t soon = now_us() + REDIS_BACKOFF_HURRY_MS * 1000;
+	link->backoff_max_ms = hurry ? REDIS_BACKOFF_HURRY_MS : REDIS_BACKOFF_MAX_MS;
+	link->backoff_ms = MIN(link->backoff_ms, link->backoff_max_ms);
+	if (hurry && link->retry.heap_index && link->retry.deadline_us > soon)
+		loop_timer_set(link->loop, &link->retry, soon);
 }
 
 static void gone(struct redis_link *link, const char *why)
@@ -63,6 +75,12 @@ void redis_link_end(struct redis_link *link)
 	link->up = false;
 	if (ac)
 		redisAsyncFree(ac);
+	sentinel_free(TAKE_PTR(link->sentinel));
+}
+
+bool redis_link_same(const struct redis_link *a, const struct redis_link *b)
+{
+	return !a->ac || !b->ac || (strcmp(a->node.host, b->node.host) == 0 && a->node.port == b->node.port);
 }
 
 void redis_link_good(struct redis_link *link)
@@ -166,6 +184,15 @@ static void ping_reply(void *data, const redisReply *reply)
 		handshake_reply(data, reply);
 }
 
+static void role_reply(void *data, const redisReply *reply)
+{
+	struct redis_link *link = data;
+	if (redis_reply_error(reply) == REDIS_ERROR_NONE && !sentinel_is_master(reply) && link->ac)
+		redis_link_drop(link, "the sentinels name a server that is no master (yet)");
+	else
+		handshake_reply(data, reply);
+}
+
 static int handshake_send(struct redis_link *link, redis_reply_fn fn, const char *verb, const char *a, const char *b)
 {
 	_cleanup_args_ struct redis_args args = {0};
@@ -191,6 +218,8 @@ static int shake_hands(struct redis_link *link)
 		(void)snprintf(db, sizeof(db), "%d", url->db);
 		r = r < 0 ? r : handshake_send(link, handshake_reply, "SELECT", db, NULL);
 	}
+	if (url->master[0])
+		r = r < 0 ? r : handshake_send(link, role_reply, "ROLE", NULL, NULL);
 	return r < 0 ? r : handshake_send(link, ping_reply, "PING", NULL, NULL);
 }
 
@@ -203,7 +232,7 @@ static void on_connect(const redisAsyncContext *ac, int status)
 		gone(link, ac->errstr && *ac->errstr ? ac->errstr : "connection refused");
 		return;
 	}
-	if (link->url->host[0])
+	if (link->node.host[0])
 		(void)redisEnableKeepAlive(&link->ac->c); /* a lost peer must not hold the subscription for ever */
 }
 
@@ -214,10 +243,9 @@ static void on_disconnect(const redisAsyncContext *ac, int status)
 		gone(link, ac->errstr && *ac->errstr ? ac->errstr : "connection closed");
 }
 
-void redis_link_connect(struct redis_link *link)
+static void connect_node(struct redis_link *link)
 {
-	const struct redis_url *url = link->url;
-	loop_timer_clear(link->loop, &link->retry);
+	const struct redis_url *url = &link->node;
 	redisAsyncContext *ac =
 		url->path[0] ? redisAsyncConnectUnix(url->path) : redisAsyncConnect(url->host, url->port);
 	if (!ac || ac->err || redis_wire_attach(link->loop, ac) < 0) {
@@ -235,6 +263,33 @@ void redis_link_connect(struct redis_link *link)
 	(void)redisAsyncSetDisconnectCallback(ac, on_disconnect);
 	if (shake_hands(link) < 0)
 		redis_link_drop(link, "out of memory");
+}
+
+static void master_told(void *data, const struct redis_url *node)
+{
+	struct redis_link *link = data;
+	if (!node) {
+		gone(link, "no sentinel answers that knows the master");
+		return;
+	}
+	link->node = *node;
+	connect_node(link);
+}
+
+void redis_link_connect(struct redis_link *link)
+{
+	loop_timer_clear(link->loop, &link->retry);
+	if (!link->url->master[0]) {
+		link->node = *link->url;
+		connect_node(link);
+		return;
+	}
+	if (!link->sentinel)
+		link->sentinel = sentinel_new(link->loop, link->url, master_told, link);
+	if (link->sentinel)
+		sentinel_ask(link->sentinel);
+	else
+		gone(link, "out of memory");
 }
 
 static void on_retry(struct loop_timer *timer)
@@ -257,6 +312,7 @@ void redis_link_init(struct redis_link *link, struct loop *loop, const struct re
 		.events = events,
 		.data = data,
 		.backoff_ms = REDIS_BACKOFF_MIN_MS,
+		.backoff_max_ms = REDIS_BACKOFF_MAX_MS,
 		.retry = {.fn = on_retry, .data = link},
 		.watch = {.fn = on_watch, .data = link},
 	};

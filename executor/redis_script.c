@@ -12,30 +12,29 @@
 
 #include "base/cleanup.h"
 
-/* settled: has its id a result already? Then it is acknowledged here and never runs. begin: write the state key, tell
+/* settled: has its id a result already? Then it is acknowledged here and never runs. Else what was said of cancelling it. begin: write the state key, tell
  * START_OK or START_CANCEL; what fails there, or finds the key of another entry, is done again when the job runs. */
 #define LUA_BEGIN \
 	"local function bad(r) return type(r) == 'table' and r.err end\n" \
 	"local function name_ok(s) return s and #s >= 1 and #s <= 128 and string.find(s, '^[%w._-]+$') end\n" \
 	"local function settled(key, entry, id, result, cancelled)\n" \
 	"  if not name_ok(id) then return false end\n" \
-	"  if redis.call('EXISTS', result .. id) == 0 and redis.pcall('GET', cancelled .. id) ~= 'done' then\n" \
-	"    return false\n" \
-	"  end\n" \
+	"  local c = redis.pcall('GET', cancelled .. id)\n" \
+	"  if c ~= 'done' and redis.call('EXISTS', result .. id) == 0 then return false, c end\n" \
 	"  redis.call('XACK', key, 'petri', entry)\n" \
 	"  redis.call('XDEL', key, entry)\n" \
 	"  return true\n" \
 	"end\n" \
-	"local function begin(state, cancelled, id, worker, entry, attempt, ttl)\n" \
+	"local function begin(state, c, id, worker, entry, attempt, ttl)\n" \
 	"  if not name_ok(id) then return false end\n" \
 	"  local held = redis.pcall('HGET', state .. id, 'entry')\n" \
 	"  if held and held ~= entry then return false end\n" \
-	"  redis.pcall('DEL', state .. id)\n" \
+	"  if held then redis.pcall('DEL', state .. id) end\n" \
 	"  if bad(redis.pcall('HSET', state .. id, 'worker', worker, 'entry', entry, 'attempt', attempt)) then\n" \
 	"    return false\n" \
 	"  end\n" \
 	"  redis.pcall('PEXPIRE', state .. id, ttl)\n" \
-	"  return redis.pcall('GET', cancelled .. id) == 'requested' and 1 or 0\n" \
+	"  return c == 'requested' and 1 or 0\n" \
 	"end\n"
 
 #define LUA_COMMON \
@@ -76,7 +75,8 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 
 	/* Weighted 8:4:1 by priority; within one, round-robin over the base stream (''), the worker's own ('/') and
 	 * the tenants, by name, beginning after the one that was served last. First come the entries that a blocking read
-	 * took: whether they may run. */
+	 * took: whether they may run. Once only one stream has anything left, it is read by sixteens: to find where a read
+	 * goes on costs more than the entry. */
 	[SCRIPT_FETCH] = LUA_COMMON
 	"local consumer, want, tick, max = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[7])\n"
 	"local cursor = {ARGV[4], ARGV[5], ARGV[6]}\n"
@@ -89,16 +89,16 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 	"for i = 13, #ARGV, 3 do\n"
 	"  local key, entry, id, begun = KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 2], nil\n"
 	"  local p = redis.pcall('XPENDING', key, 'petri', entry, entry, 1, consumer)\n"
-	"  if bad(p) or #p == 0 then begun = 3\n"
-	"  elseif settled(key, entry, id, ARGV[8], ARGV[9]) then begun = 2\n"
-	"  else begun = begin(ARGV[10], ARGV[9], id, ARGV[11], entry, 1, ARGV[12]) end\n"
+	"  local over, c = bad(p) or #p == 0, nil\n"
+	"  if over then begun = 3 else over, c = settled(key, entry, id, ARGV[8], ARGV[9]) end\n"
+	"  if over then begun = begun or 2 else begun = begin(ARGV[10], c, id, ARGV[11], entry, 1, ARGV[12]) end\n"
 	"  taken[#taken + 1] = begun\n"
 	"end\n"
-	"local function read(s)\n"
+	"local function read(s, n)\n"
 	"  local base = s[1] == '' or s[1] == '/'\n"
 	"  for attempt = 1, 2 do\n"
-	"    local r = redis.pcall('XREADGROUP', 'GROUP', 'petri', consumer, 'COUNT', 1, 'STREAMS', s[2], '>')\n"
-	"    if not bad(r) then return r and r[1] and r[1][2][1] end\n"
+	"    local r = redis.pcall('XREADGROUP', 'GROUP', 'petri', consumer, 'COUNT', n, 'STREAMS', s[2], '>')\n"
+	"    if not bad(r) then return r and r[1] and r[1][2] end\n"
 	"    if not string.find(r.err, 'NOGROUP', 1, true) then\n"
 	"      if base then trouble = r.err end\n"
 	"      return nil\n"
@@ -108,10 +108,20 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 	"    if base and (bad(made) or attempt == 2) then trouble = bad(made) or r.err end\n"
 	"  end\n"
 	"end\n"
+	"local ahead, at = {}, 1\n"
 	"local function fresh(s)\n"
-	"  while dups < 1000 do\n"
-	"    local e = read(s)\n"
-	"    if not e or not settled(s[2], e[1], field(e[2], 'id'), ARGV[8], ARGV[9]) then return e end\n"
+	"  while true do\n"
+	"    local e = ahead[at]\n"
+	"    if e then at = at + 1\n"
+	"    elseif dups >= 1000 then return nil\n"
+	"    else\n"
+	"      local alone = #lists[1] + #lists[2] + #lists[3] == 1\n"
+	"      ahead, at = read(s, alone and math.min(want - #out, 16) or 1) or {}, 2\n"
+	"      e = ahead[1]\n"
+	"    end\n"
+	"    if not e then return nil end\n"
+	"    local over, c = settled(s[2], e[1], field(e[2], 'id'), ARGV[8], ARGV[9])\n"
+	"    if not over then return e, c end\n"
 	"    dups = dups + 1\n"
 	"  end\n"
 	"end\n"
@@ -121,16 +131,16 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 	"  while #l > 0 do\n"
 	"    if i > #l then i = 1 end\n"
 	"    local s = l[i]\n"
-	"    local e = fresh(s)\n"
+	"    local e, c = fresh(s)\n"
 	"    if e then\n"
 	"      cursor[p] = s[1]\n"
 	"      local id = field(e[2], 'id')\n"
-	"      return pack(s[2], e, max, 1, nil, begin(ARGV[10], ARGV[9], id, ARGV[11], e[1], 1, ARGV[12]))\n"
+	"      return pack(s[2], e, max, 1, nil, begin(ARGV[10], c, id, ARGV[11], e[1], 1, ARGV[12]))\n"
 	"    end\n"
 	"    table.remove(l, i)\n"
 	"  end\n"
 	"end\n"
-	"while #out < want and bytes < max do\n"
+	"while #out < want and (bytes < max or ahead[at]) do\n"
 	"  local e = take(order[tick % 13 + 1]) or take(1) or take(2) or take(3)\n"
 	"  if not e then break end\n"
 	"  tick, bytes, out[#out + 1] = tick + 1, bytes + e[5], e\n"
@@ -255,14 +265,20 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 		"redis.call('PEXPIRE', KEYS[2], ARGV[5])\n"
 		"return cancelled == 'requested' and 1 or 0\n",
 
-	/* ARGV: entry result ttl_ms id status meta has_reply is_dead job attempts consumer error */
+	/* ARGV: entry result ttl_ms id status meta has_reply is_dead job attempts consumer error only_if_entry */
 	[SCRIPT_FINISH] =
+		"if ARGV[13] == '1' then\n"
+		"  local e = redis.pcall('XRANGE', KEYS[1], ARGV[1], ARGV[1])\n"
+		"  if e.err or #e == 0 then return 0 end\n"
+		"end\n"
 		"redis.pcall('XACK', KEYS[1], 'petri', ARGV[1])\n"
 		"redis.pcall('XDEL', KEYS[1], ARGV[1])\n"
 		"local set = redis.call('SET', KEYS[2], ARGV[2], 'NX', 'PX', ARGV[3])\n"
-		"redis.call('DEL', KEYS[4])\n"
-		"if not set then return 0 end\n"
-		"redis.call('DEL', KEYS[3], KEYS[5])\n"
+		"if not set then\n"
+		"  redis.call('DEL', KEYS[4])\n"
+		"  return 0\n"
+		"end\n"
+		"redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])\n"
 		"redis.call('RPUSH', KEYS[3], ARGV[5])\n"
 		"redis.call('PEXPIRE', KEYS[3], ARGV[3])\n"
 		"if ARGV[7] == '1' then\n"

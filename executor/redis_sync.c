@@ -7,6 +7,7 @@
 #include <sys/time.h>
 
 #include "base/cleanup.h"
+#include "executor/sentinel.h"
 
 #define CONNECT_S 5
 #define ANSWER_S 15
@@ -82,22 +83,63 @@ static int greet(struct redis_sync *sync, const char *verb, const char *a, const
 	return r;
 }
 
+/* Ask the sentinels in turn; each has a second. */
+static int find_master(const struct redis_sync *sync, struct redis_url *ret, struct err *err)
+{
+	const struct timeval patience = {.tv_sec = 1};
+	struct redis_url one;
+	for (unsigned i = 0; sentinel_node(&sync->url, i, &one) == 0; i++) {
+		redisContext *context = redisConnectWithTimeout(one.host, one.port, patience);
+		bool good = false;
+		if (context && !context->err && redisSetTimeout(context, patience) == REDIS_OK) {
+			redisReply *reply = redisCommand(context, "SENTINEL get-master-addr-by-name %s", sync->url.master);
+			good = reply && sentinel_answer(reply, ret);
+			if (reply)
+				freeReplyObject(reply);
+		}
+		if (context)
+			redisFree(context);
+		if (good)
+			return 0;
+	}
+	return failed(sync, ECONNRESET, "no sentinel answers that knows the master", err);
+}
+
+static int check_master(struct redis_sync *sync, struct err *err)
+{
+	_cleanup_args_ struct redis_args args = {0};
+	redis_args_str(&args, "ROLE");
+	redisReply *reply = NULL;
+	int r = transact(sync, &args, &reply, err);
+	if (r < 0)
+		return r;
+	bool master = sentinel_is_master(reply);
+	freeReplyObject(reply);
+	if (master)
+		return 0;
+	redis_sync_drop(sync);
+	return failed(sync, ECONNRESET, "the sentinels name a server that is no master (yet)", err);
+}
+
 static int connect_now(struct redis_sync *sync, struct err *err)
 {
 	const struct redis_url *url = &sync->url;
+	struct redis_url node = *url;
+	int r = url->master[0] ? find_master(sync, &node, err) : 0;
+	if (r < 0)
+		return r;
 	const struct timeval patience = {.tv_sec = CONNECT_S}, answer = {.tv_sec = ANSWER_S};
 	redisContext *context = url->path[0] ? redisConnectUnixWithTimeout(url->path, patience)
-					     : redisConnectWithTimeout(url->host, url->port, patience);
+					     : redisConnectWithTimeout(node.host, node.port, patience);
 	if (!context)
 		return err_set(err, ENOMEM, "redis");
 	if (context->err) {
-		int r = failed(sync, ECONNRESET, context->errstr, err);
+		r = failed(sync, ECONNRESET, context->errstr, err);
 		redisFree(context);
 		return r;
 	}
 	sync->context = context;
 	(void)redisSetTimeout(context, answer);
-	int r = 0;
 	if (url->password[0])
 		r = url->user[0] ? greet(sync, "AUTH", url->user, url->password, err)
 				 : greet(sync, "AUTH", url->password, NULL, err);
@@ -106,7 +148,7 @@ static int connect_now(struct redis_sync *sync, struct err *err)
 		(void)snprintf(db, sizeof(db), "%d", url->db);
 		r = greet(sync, "SELECT", db, NULL, err);
 	}
-	return r;
+	return r == 0 && url->master[0] ? check_master(sync, err) : r;
 }
 
 int redis_sync_open(struct redis_sync *sync, const struct redis_url *url, struct err *err)

@@ -9,6 +9,7 @@
 #include "base/parse.h"
 #include "executor/queue.h"
 
+#define SENTINEL_PORT 26379
 #define SOCKET_PATH_MAX 107 /* sun_path, unix(7) */
 
 static int hex_digit(char c)
@@ -155,6 +156,46 @@ static int authority(
 	return 0;
 }
 
+/* Each must be what redis:// would take, with 26379 for a port that is not there. */
+static int add_sentinel(const char *text, size_t len, struct redis_url *url, struct err *err)
+{
+	struct redis_url one = {0};
+	int r = host(text, len, &one, err);
+	if (r < 0)
+		return r;
+	bool plain = !memchr(text, ':', len), bracketed = *text == '[';
+	if ((plain || (bracketed && text[len - 1] == ']')))
+		one.port = SENTINEL_PORT;
+	size_t n = strlen(url->sentinels);
+	int added = snprintf(url->sentinels + n, sizeof(url->sentinels) - n, bracketed ? "%s[%s]:%d" : "%s%s:%d", n ? "," : "", one.host, one.port);
+	if (added < 0 || (size_t)added >= sizeof(url->sentinels) - n)
+		return err_say(err, E2BIG, "redis: the URL has too many sentinels");
+	return 0;
+}
+
+static int sentinels(const char *text, bool allow_credentials, struct redis_url *url, struct err *err)
+{
+	size_t len = strcspn(text, "/");
+	const char *at = memrchr(text, '@', len), *name = text[len] ? text + len + 1 : "";
+	int r = at ? credentials(text, (size_t)(at - text), allow_credentials, url, err) : 0;
+	size_t n = strcspn(name, "/");
+	const char *end = text + len;
+	for (const char *one = at ? at + 1 : text; r == 0 && one <= end;) {
+		const char *comma = memchr(one, ',', (size_t)(end - one)), *stop = comma ? comma : end;
+		r = add_sentinel(one, (size_t)(stop - one), url, err);
+		one = stop + 1;
+	}
+	if (r < 0)
+		return r;
+	if (n == 0 || n >= sizeof(url->master) ||
+		strspn(name, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-") != n)
+		return err_say(err, EINVAL, "redis: after the sentinels the URL names the master: sentinel://host:26379,…/mymaster");
+	memcpy(url->master, name, n);
+	if (name[n] && name[n + 1] && number(name + n + 1, strlen(name + n + 1), 65535, &url->db) < 0)
+		return err_say(err, EINVAL, "redis: after the master's name only /NUMBER (a database) can follow");
+	return 0;
+}
+
 int redis_url_parse(const char *text, bool allow_credentials, struct redis_url *ret, struct err *err)
 {
 	struct redis_url url = {0};
@@ -168,12 +209,11 @@ int redis_url_parse(const char *text, bool allow_credentials, struct redis_url *
 	else if (strncmp(text, "redis://", 8) == 0)
 		r = authority(text + 8, true, allow_credentials, &url, err);
 	else if (strncmp(text, "sentinel://", 11) == 0)
-		r = err_say(err, ENOTSUP,
-			"redis: sentinel:// is not supported yet; name the master with redis://");
+		r = sentinels(text + 11, allow_credentials, &url, err);
 	else if (strncmp(text, "rediss://", 9) == 0)
 		r = err_say(err, ENOTSUP, "redis: TLS is not built in; run a TLS proxy and name its socket");
 	else
-		r = err_say(err, EINVAL, "redis: the URL must begin with unix:// or redis://");
+		r = err_say(err, EINVAL, "redis: the URL must begin with unix://, redis:// or sentinel://");
 	if (r == 0)
 		*ret = url;
 	explicit_bzero(&url, sizeof(url));
@@ -182,7 +222,9 @@ int redis_url_parse(const char *text, bool allow_credentials, struct redis_url *
 
 void redis_url_format(const struct redis_url *url, char *buf, size_t cap)
 {
-	if (url->path[0])
+	if (url->master[0])
+		(void)snprintf(buf, cap, "sentinel://%s/%s/%d", url->sentinels, url->master, url->db);
+	else if (url->path[0])
 		(void)snprintf(buf, cap, url->db ? "unix://%s?db=%d" : "unix://%s", url->path, url->db);
 	else if (strchr(url->host, ':'))
 		(void)snprintf(buf, cap, "redis://[%s]:%d/%d", url->host, url->port, url->db);

@@ -25,6 +25,7 @@
 #include "base/sys.h"
 #include "executor/engine.h"
 #include "executor/notify.h"
+#include "executor/spool.h"
 #include "pool/delegate.h"
 #include "pool/wire.h"
 
@@ -46,6 +47,7 @@ struct supervisor {
 	const struct supervisor_config *config;
 	struct store *store;
 	int locks, signals;
+	int spool;   /* 0: none */
 	int commits; /* our end of the worker's socket */
 	pid_t worker, nursery;
 	unsigned ncommits; /* commit children that run, and what each was asked */
@@ -178,7 +180,7 @@ static uint64_t beat_us(const struct supervisor *s)
 static void run_worker(struct supervisor *s, int nursery, int commits, int beats)
 {
 	struct err err = ERR_INIT;
-	struct worker_fds fds = {.store = s->store, .nursery = nursery, .supervisor = commits, .beats = beats, .beat_us = beat_us(s)};
+	struct worker_fds fds = {.store = s->store, .nursery = nursery, .supervisor = commits, .spool = s->spool, .beats = beats, .beat_us = beat_us(s)};
 	(void)prctl(PR_SET_NAME, "petri-worker", 0, 0, 0);
 	(void)close(s->locks);
 	(void)close(s->signals);
@@ -491,6 +493,18 @@ static int check_fd_limit(unsigned nslots, struct err *err)
 		nslots, needed, (uint64_t)files.rlim_max, (uint64_t)files.rlim_max > FDS_OF_WORKER ? ((uint64_t)files.rlim_max - FDS_OF_WORKER) / FDS_OF_SLOT : 0);
 }
 
+/* A worker can do without: results then wait in memory only. */
+static void open_spool(struct supervisor *s)
+{
+	struct err err = ERR_INIT;
+	if (!s->config->spool)
+		return;
+	int fd = spool_make_dir(store_fd(s->store), s->config->spool, STORE_WORKER_UID, &err);
+	if (fd < 0)
+		log_warn("spool: %s; results wait in memory only while Redis is away, ignoring", err_msg(&err));
+	s->spool = MAX(fd, 0);
+}
+
 int supervise(const struct supervisor_config *config)
 {
 	struct err err = ERR_INIT;
@@ -512,6 +526,8 @@ int supervise(const struct supervisor_config *config)
 		store_warm();
 	}
 	if (r == 0)
+		open_spool(&s);
+	if (r == 0)
 		r = image_host_prepare(s.store, &err);
 	if (r == 0)
 		r = s.locks = open_locks(&err);
@@ -526,6 +542,8 @@ int supervise(const struct supervisor_config *config)
 	cleanup_close(&s.locks);
 	cleanup_close(&s.signals);
 	notify_close(&s.notify);
+	if (s.spool)
+		cleanup_close(&s.spool);
 	store_free(s.store);
 	return r;
 }

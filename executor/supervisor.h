@@ -17,11 +17,13 @@ struct worker_fds {
 	int nursery, supervisor;
 	int beats;	  /* a pipe to the supervisor, non-blocking: a byte says that worker and nursery are alive and ready; -1: not wanted */
 	uint64_t beat_us; /* how often */
+	int spool;	  /* 0: none */
 };
 
 struct supervisor_config {
 	const char *state; /* directory */
 	unsigned nslots;
+	const char *spool; /* whose results may be kept on disk while Redis is away: the worker's name; NULL: none */
 	bool force_tmpfs;
 	const char *project_ids; /* of the slots, "FIRST-LAST"; NULL or "": PETRI_PROJECT_IDS, else those that the store has on record */
 	bool handles_signals;	 /* the worker reads worker_signals(); otherwise they end it as usual */

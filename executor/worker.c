@@ -33,6 +33,7 @@ struct worker {
 	const struct worker_config *config;
 	struct loop *loop;
 	struct store *store;
+	int spool;
 	struct engine *engine;
 	struct queue *queue;
 	struct loop_op signal_op;
@@ -349,7 +350,12 @@ static void on_grace(struct loop_timer *timer)
 static void on_drain(struct loop_timer *timer)
 {
 	struct worker *w = timer->data;
-	log_error("results or hand-backs could not be delivered before the end; their jobs will be run again");
+	struct queue_stats stats;
+	queue_stats(w->queue, &stats);
+	if (stats.spooled)
+		log_warn("%zu results could not be delivered before the end; they are kept for the next worker of this name", stats.spooled);
+	if (stats.undelivered > stats.spooled)
+		log_error("%zu results or hand-backs could not be delivered before the end; their jobs will be run again", stats.undelivered - stats.spooled);
 	loop_stop(w->loop);
 }
 
@@ -426,7 +432,7 @@ static int connect_queue(struct worker *w, struct err *err)
 {
 	static const struct queue_events events = {.job = on_job, .cancel = on_cancel, .lost = on_lost, .finished = on_finished, .fatal = on_queue_fatal, .beat = on_beat};
 	const struct worker_config *c = w->config;
-	struct queue_config config = {.url = c->url, .prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms, .result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .allow_volatile = c->allow_volatile, .slots = c->slots};
+	struct queue_config config = {.url = c->url, .prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms, .result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .allow_volatile = c->allow_volatile, .slots = c->slots, .spool = w->spool};
 	return queue_new(w->loop, &config, &events, w, &w->queue, err);
 }
 
@@ -453,7 +459,7 @@ static void keep_off_slots(unsigned slots)
 int worker_main(const struct worker_fds *fds, void *ctx)
 {
 	struct err err = ERR_INIT;
-	struct worker w = {.config = ctx, .loop = fds->loop, .store = fds->store, .beats = fds->beats, .pulse_us = fds->beat_us};
+	struct worker w = {.config = ctx, .loop = fds->loop, .store = fds->store, .spool = fds->spool, .beats = fds->beats, .pulse_us = fds->beat_us};
 	const struct worker_config *c = w.config;
 	const char *const dirs[] = {c->policies, NULL};
 	w.grace = (struct loop_timer){.fn = on_grace, .data = &w};

@@ -142,7 +142,9 @@ static int put_file(struct walk *w, int dir, const char *name, const struct stat
 	} else {
 		put_u32(w, 0);
 	}
-	if (r == 0 && !known)
+	if (r == 0 && !known && w->tree->sums_only)
+		memset(sha256, 0, sizeof(sha256));
+	else if (r == 0 && !known)
 		r = hash_content(w, fd, (uint64_t)st->st_size, sha256, err);
 	if (r < 0)
 		return r;
@@ -165,7 +167,7 @@ static int walk_file(struct walk *w, int dir, const char *name, const struct sta
 	if (st->st_size < 0 || (first == 1 && __builtin_add_overflow(w->sum.bytes, (uint64_t)st->st_size, &w->sum.bytes)) ||
 		w->sum.bytes > w->tree->max_bytes)
 		return bad(w, EFBIG, err, "it all takes too many bytes");
-	put_head(w, TREE_FILE_REG, st->st_mode, st);
+	put_head(w, TREE_FILE_REG, st->st_mode & ~(mode_t)(S_ISUID | S_ISGID), st);
 	return put_file(w, dir, name, st, err);
 }
 
@@ -189,9 +191,11 @@ static int walk_entry(struct walk *w, struct tree_place *dir, const char *name, 
 	struct stat st;
 	if (fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_set(err, errno, "entry '%.300s'", w->path);
+	if (w->tree->foreign && !S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode))
+		return 0;
 	if (!S_ISDIR(st.st_mode) && ++w->sum.entries > w->tree->max_entries)
 		return bad(w, EFBIG, err, "too many entries");
-	if (!S_ISLNK(st.st_mode) && (st.st_mode & (S_ISUID | S_ISGID)))
+	if (!w->tree->foreign && !S_ISLNK(st.st_mode) && (st.st_mode & (S_ISUID | S_ISGID)))
 		return bad(w, EPERM, err, "it is setuid or setgid");
 	if (S_ISREG(st.st_mode))
 		return walk_file(w, dir->fd, name, &st, err);
@@ -204,8 +208,8 @@ static int walk_entry(struct walk *w, struct tree_place *dir, const char *name, 
 	}
 	if (!S_ISDIR(st.st_mode))
 		return bad(w, EPERM, err, "neither file, directory nor link");
-	int fd = tree_open_dir(dir->fd, name);
-	if (fd < 0)
+	int fd = w->tree->foreign ? tree_open_beneath(dir->fd, name, O_NOFOLLOW | O_RDONLY | O_DIRECTORY) : tree_open_dir(dir->fd, name);
+	if (fd < 0) /* another mount among them: an import makes an empty directory of it, and this is no shorter way */
 		return err_set(err, fd, "entry '%.300s'", w->path);
 	tree_put_aside(dir, depth);
 	return walk_dir(w, fd, &st, depth + 1, err);
@@ -223,7 +227,7 @@ static int walk_dir(struct walk *w, int fd, const struct stat *st, unsigned dept
 		r = bad(w, EFBIG, err, "nested too deep");
 	bool opaque = w->tree->opaque && inotab_get(w->tree->opaque, st->st_dev, st->st_ino) != 0;
 	if (r == 0) {
-		put_head(w, opaque ? TREE_FILE_OPAQUE : TREE_FILE_DIR, st->st_mode, st);
+		put_head(w, opaque ? TREE_FILE_OPAQUE : TREE_FILE_DIR, st->st_mode & ~(mode_t)(S_ISUID | S_ISGID), st);
 		r = put_attrs(w, fd, err);
 	}
 	if (r == 0 && (r = tree_list(fd, (size_t)(w->tree->max_entries - w->sum.entries), &names)) < 0)
@@ -271,7 +275,7 @@ static int walk_tree(struct walk *w, struct err *err)
 	if (r == 0 && w->failed < 0)
 		r = err_set(err, w->failed, "write the description of the tree");
 	/* Every name of an inode was met, or one of them lies elsewhere and could change this one's content. */
-	if (r == 0 && w->linked != w->links)
+	if (r == 0 && !w->tree->foreign && w->linked != w->links)
 		r = err_say(err, EPERM, "a file of the tree has a hard link outside of it");
 	return r;
 }

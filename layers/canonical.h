@@ -20,6 +20,9 @@ struct canonical_tree {
 	struct digests *digests;     /* of the files; NULL: each file is read */
 	const struct inotab *opaque; /* directories that are; NULL: none */
 	bool whiteouts;		     /* 0/0 devices are welcome */
+	/* Somebody's own directory, described as the layer that an import would make of it: without what a layer leaves out. */
+	bool foreign;
+	bool sums_only; /* no content is read: only the sums are of use */
 };
 
 /*

@@ -359,6 +359,8 @@ int layer_import(struct store *store, const struct layer_source *args, struct la
 	if (S_ISDIR(st.st_mode)) {
 		if (args->oci || args->sha256 || args->diff_id || args->offset > 0 || args->size > 0)
 			return err_say(err, EINVAL, "a directory has neither digests nor whiteouts");
+		if (import_dry(store, fd, ret))
+			return 0;
 		const struct import_source source = {.walk = walk_dirfd, .ctx = &fd};
 		return import_run(store, &source, ret, err);
 	}

@@ -76,5 +76,7 @@ int import_tar_parse(int fd, bool oci, uint64_t max_bytes, const struct import_s
 
 /* ---- import_dir.c ---- */
 
+/* import_dry - whether the tree beneath dirfd is a layer already: *ret, held. Writes nothing. (import_dry.c) */
+bool import_dry(struct store *store, int dirfd, struct layer_info *ret);
 /* import_dir_walk - write the tree beneath dirfd to a stream. With root's rights. */
 int import_dir_walk(int dirfd, struct stream *stream, struct err *err);

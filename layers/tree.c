@@ -49,7 +49,7 @@ int tree_open_beneath(int dir, const char *path, int flags)
 	_cleanup_close_ int at = -1;
 	char part[PATH_MAX];
 	/* What the kernel does not take at once is opened in parts, each of them beneath the one before. */
-	for (size_t len; (len = strlen(path)) >= sizeof(part);) {
+	while (strlen(path) >= sizeof(part)) {
 		memcpy(part, path, sizeof(part));
 		char *slash = memrchr(part, '/', sizeof(part));
 		if (!slash || slash == part)

@@ -241,6 +241,45 @@ def test_a_known_archive_is_only_read(t):
     t.check(os.path.isdir(layer), "the layer was not made again")
 
 
+def test_a_known_directory_is_only_read(t):
+    """Even one that holds what a layer leaves out; and only one that is the same."""
+    root = os.path.join(t.tmp, "tree")
+    os.makedirs(os.path.join(root, "d", "e"))
+    for name, mode in (("f", 0o4755), ("d/g", 0o600), ("d/e/h", 0o644)):
+        with open(os.path.join(root, name), "w", encoding="ascii") as f:
+            f.write(name * 100)
+        os.chmod(os.path.join(root, name), mode)
+    os.chmod(os.path.join(root, "d"), 0o2775)
+    os.link(os.path.join(root, "f"), os.path.join(root, "d", "same"))
+    os.link(os.path.join(root, "f"), os.path.join(t.tmp, "outside"))
+    os.symlink("nowhere", os.path.join(root, "l"))
+    os.mkfifo(os.path.join(root, "fifo"))
+    os.setxattr(os.path.join(root, "d", "g"), "user.a", b"1")
+    bring_it = lambda name: layer_of(t, t.petri.call("image", "import", name, root, timeout=100))
+
+    def writes(name):
+        """Links that an import makes: (layer, how many)."""
+        log = os.path.join(t.tmp, "log")
+        argv = ["strace", "-f", "-o", log, "-e", "trace=symlinkat", t.petri.binary, "image", "import", name, root, "--state", t.petri.state]
+        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=100, check=False)
+        t.equal(done.returncode, 0, done.stderr)
+        with open(log, encoding="utf-8", errors="replace") as f:
+            count = f.read().count("symlinkat(")
+        return os.path.join(t.petri.state, "layers", json.loads(done.stdout)["layers"][0].split(":")[1]), count
+
+    if not shutil.which("strace"):
+        t.skip("strace")
+    layer, count = writes("one")
+    t.equal(count, 1)
+    t.equal(writes("two"), (layer, 0))
+    with open(os.path.join(root, "d", "g"), "r+", encoding="ascii") as f:
+        f.write("other")  # of the same size
+    other = bring_it("three")
+    t.check(other != layer, "another tree became the same layer")
+    os.setxattr(os.path.join(root, "d", "g"), "user.a", b"2")
+    t.check(bring_it("four") not in (layer, other), "another attribute, and the same layer")
+
+
 def test_a_full_disk_is_said_and_leaves_nothing(t):
     """The disk fills up, or its inodes do, by somebody else's hand: the bound taken at the start was good then."""
     mount = os.path.join(t.tmp, "small")

@@ -56,6 +56,46 @@ Test(queue_fetch, never_more_than_wanted)
 	queue_free(w.queue);
 }
 
+/* One stream alone is read by sixteens: still never more than wanted, nothing that has a result, and in order. */
+Test(queue_fetch, a_lone_stream_is_read_ahead)
+{
+	enum { N = 120,
+		SLOTS = 37 };
+	struct worker w = {.slots = SLOTS, .by_hand = true};
+	unsigned runs = 0;
+	for (int i = 0; i < N; i++) {
+		char id[16];
+		(void)snprintf(id, sizeof(id), "j%d", i);
+		if (i % 3 == 0)
+			redis("SET petri:result:%s {}", id);
+		if (i % 3 == 1)
+			redis("SET petri:cancelled:%s requested", id);
+		add("petri:jobs", id);
+	}
+	start(&w, "w1", 30000);
+	for (unsigned i = 0; i < N; i++) {
+		char id[16];
+		(void)snprintf(id, sizeof(id), "j%u", i);
+		if (i % 3 == 0)
+			continue;
+		UNTIL(w.njobs > runs);
+		cr_assert_leq(pending("petri:jobs"), SLOTS + 1);
+		cr_assert_str_eq(w.ids[runs], id);
+		if (i % 3 == 1)
+			UNTIL(strcmp(w.cancelled, id) == 0 || w.ncancel > 0);
+		finish(&w, w.held[runs], id);
+		runs++;
+	}
+	UNTIL(w.nfinished == runs);
+	cr_assert_eq(runs, N / 3 * 2);
+	UNTIL(stats(&w).duplicates == N / 3);
+	cr_assert_eq(w.peak, SLOTS);
+	cr_assert_gt(w.ncancel, 0);
+	UNTIL(redis("XLEN petri:jobs")->integer == 0);
+	cr_assert_eq(pending("petri:jobs"), 0);
+	queue_free(w.queue);
+}
+
 Test(queue_fetch, want_zero_fetches_nothing)
 {
 	struct worker w = {.slots = 0};

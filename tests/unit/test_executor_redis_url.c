@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "executor/queue.h"
+#include "executor/sentinel.h"
 
 static struct redis_url good(const char *text)
 {
@@ -76,7 +77,15 @@ Test(redis_url, refused)
 		{"unix://host/path", -EINVAL},
 		{"unix:///p?x=1", -EINVAL},
 		{"unix:///p?db=", -EINVAL},
-		{"sentinel://h/mymaster", -ENOTSUP},
+		{"sentinel://h", -EINVAL},
+		{"sentinel://h/", -EINVAL},
+		{"sentinel:///mymaster", -EINVAL},
+		{"sentinel://h,,g/mymaster", -EINVAL},
+		{"sentinel://h:0/mymaster", -EINVAL},
+		{"sentinel://h/my master", -EINVAL},
+		{"sentinel://h/mymaster/x", -EINVAL},
+		{"sentinel://h/mymaster/1/2", -EINVAL},
+		{"sentinel://user@h/mymaster", -EINVAL},
 		{"rediss://h", -ENOTSUP},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -93,6 +102,38 @@ Test(redis_url, refused)
 	strcpy(text, "redis://");
 	memset(text + 8, 'x', 300);
 	cr_assert_eq(redis_url_parse(text, true, &url, NULL), -EINVAL);
+}
+
+Test(redis_url, sentinels)
+{
+	struct redis_url url, one;
+	struct err err = ERR_INIT;
+	char text[700], shown[700];
+	cr_assert_eq(redis_url_parse("sentinel://u:p%40@a,10.0.0.1:1,[::1],[::2]:7/my-master/3", true, &url, &err), 0, "%s", err_msg(&err));
+	cr_assert_str_eq(url.sentinels, "a:26379,10.0.0.1:1,[::1]:26379,[::2]:7");
+	cr_assert_str_eq(url.master, "my-master");
+	cr_assert_str_eq(url.user, "u");
+	cr_assert_str_eq(url.password, "p@");
+	cr_assert_eq(url.db, 3);
+	redis_url_format(&url, shown, sizeof(shown));
+	cr_assert_str_eq(shown, "sentinel://a:26379,10.0.0.1:1,[::1]:26379,[::2]:7/my-master/3");
+	static const struct {
+		const char *host;
+		int port;
+	} nodes[] = {{"a", 26379}, {"10.0.0.1", 1}, {"::1", 26379}, {"::2", 7}};
+	for (unsigned i = 0; i < ARRAY_SIZE(nodes); i++) {
+		cr_assert_eq(sentinel_node(&url, i, &one), 0);
+		cr_assert_str_eq(one.host, nodes[i].host);
+		cr_assert_eq(one.port, nodes[i].port);
+		cr_assert_str_eq(one.password, "", "a sentinel must not see the master's password");
+	}
+	cr_assert_eq(sentinel_node(&url, 4, &one), -ENOENT);
+	cr_assert_eq(redis_url_parse("sentinel://u:p@a/m", false, &url, &err), -EINVAL);
+	size_t n = (size_t)snprintf(text, sizeof(text), "sentinel://a");
+	while (n < 600)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, ",host");
+	(void)snprintf(text + n, sizeof(text) - n, "/m");
+	cr_assert_eq(redis_url_parse(text, true, &url, NULL), -E2BIG);
 }
 
 /* Credentials on a command line are refused with advice, and no message repeats a password. */

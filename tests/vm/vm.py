@@ -37,8 +37,10 @@ TOOLS = ("qemu-system-x86_64", "mkfs.xfs", "mkswap", "cpio", "modprobe", "depmod
 HOST_ONLY = (r"^unit/(parse|base|base64|utf8?|job|job_bounds|limits|result|redis_url|queue[a-z_]*|worker_config|options|log|runtime|command|"
              r"mix|policies_[a-z]+|layers_(tar|dir|image[a-z_]*|blob|store|gc|oci|source|stream|tree_file|store_boot|commit/is_quick))(/|$)|"
              r"^chaos/|"
-             r"^integration/(help/|config/|runtime/(?!limits|violation|nothing_is_left|killed_worker)|faults/|oci_hostile/|"
-             r"oci/(?!layout|whiteouts|many_layers)|import/(?!attributes|the_same_tree)|gc/(?!verify_names|gc_spares))")
+             r"^integration/(help/|runtime/(?!limits|violation|nothing_is_left|killed_worker)|faults/|oci_hostile/|"
+             r"oci/(?!layout|whiteouts|many_layers)|import/(?!attributes|the_same_tree)|gc/(?!verify_names|gc_spares)|"
+             r"badinput/(?!limit)|worker/(?!submit_and_wait|cancel|[a-z]+_killed|sigterm|nothing_accumulates|poison)|"
+             r"metrics/|queue_admin/|redis_[a-z]+/|client[a-z_]*/|config[a-z_]*/|systemd/)")
 SCALE = "10"  # an exec under emulation takes 10 to 20 times as long
 DEADLINE_S = {"test": 1800, "demo": 1800, "run": 600, "shell": 0}
 
