@@ -81,7 +81,7 @@ enum engine_slot_state {
 	ENGINE_SLOT_READY,    /* a zygote waits */
 	ENGINE_SLOT_RUNNING,  /* from the hand-over of a job to its result */
 	ENGINE_SLOT_STAMPING, /* being made */
-	ENGINE_SLOT_RETIRED,  /* given up */
+	ENGINE_SLOT_RETIRED,  /* would not empty, or could not be cleaned: not used any more until the worker's next start */
 	ENGINE_SLOT_MAX
 };
 const char *engine_slot_state_name(enum engine_slot_state state);

@@ -108,6 +108,7 @@ static void redis(FILE *f, const struct metrics *m)
 {
 	one(f, "petri_redis_connected", "gauge", "1 while jobs can be taken from Redis.", m->queue.connected);
 	one(f, "petri_results_held", "gauge", "Results and hand-backs that Redis has not confirmed.", m->queue.undelivered);
+	one(f, "petri_results_spooled", "gauge", "Of those held, results that are on disk too.", m->queue.spooled);
 	family(f, "petri_redis_errors_total", "counter", "Connections lost or refused, and errors that Redis answered, by kind.");
 	for (unsigned i = 0; i < QUEUE_REDIS_ERRORS; i++)
 		labelled(f, "petri_redis_errors_total", "kind", queue_redis_error_name(i), m->redis_errors[i]);

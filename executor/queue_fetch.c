@@ -182,7 +182,7 @@ static void fetched(void *data, const redisReply *reply)
 	if (redis_reply_is_string(trouble)) { /* one stream's: the others' entries are here all the same */
 		error = *trouble;
 		error.type = REDIS_REPLY_ERROR;
-		queue->fetch.errors[redis_reply_error(&error)]++;
+		queue->fetch.errors[redis_reply_error(&error)]++; /* the link saw no error reply */
 	}
 	if (!settle(queue, error.str ? &error : reply, "fetch") && !error.str)
 		return;

@@ -40,12 +40,12 @@ struct entry {
 	char *last_consumer;
 	char id[JOB_ID_MAX + 1]; /* "" until known */
 	uint64_t renew_until_us; /* 0: for as long as it is held */
-	uint64_t finishing_us;	 /* since when its result waits */
+	uint64_t finishing_us;	 /* since when its result, or that it is handed back, waits */
 	/* the result */
 	char *result, *reply, *meta;
 	char status[32];
 	bool dead;
-	uint64_t posted_us, made_ms;
+	uint64_t made_ms;	   /* the result, by the wall clock */
 	struct spool_batch *batch; /* it is on disk too, or on its way there */
 	bool spooled;		   /* it is */
 };

@@ -189,7 +189,6 @@ void outbox_flush(struct queue *queue)
 
 static void post(struct entry *entry, enum entry_state state)
 {
-	entry->posted_us = now_us();
 	entry_set_state(entry, state);
 	entry->finishing_us = now_us();
 	if (!entry->queue->ready)

@@ -193,7 +193,7 @@ static uint64_t keep(struct entry *entry, struct spool_batch *batch, uint64_t no
 {
 	if (entry->state != ENTRY_FINISHING || entry->batch)
 		return 0;
-	if (!entry->failed && now - entry->posted_us < LATE_US)
+	if (!entry->failed && now - entry->finishing_us < LATE_US)
 		return LATE_US;
 	if (*bytes > BATCH_BYTES)
 		return 0; /* the next batch follows at once */

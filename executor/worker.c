@@ -264,7 +264,7 @@ static void describe(struct worker *w)
 static void on_beat(void *ctx)
 {
 	struct worker *w = ctx;
-	struct queue_beat beat = {.running = w->nactive, .done = w->done, .stopping = w->stopping};
+	struct queue_beat beat = {.running = w->nactive, .done = w->done, .stopping = w->stopping || w->dying};
 	unsigned slots[ENGINE_SLOT_MAX];
 	uint64_t now = now_us();
 	engine_warmth(w->engine, &beat.placed, &beat.warm);
@@ -302,7 +302,7 @@ static void on_show(struct loop_timer *timer)
 		queue_look(w->queue, on_looked, w);
 	m->at_us = now_us();
 	m->running = w->nactive;
-	m->stopping = w->stopping;
+	m->stopping = w->stopping || w->dying;
 	m->nursery_us = engine_answered_us(w->engine);
 	engine_warmth(w->engine, &m->placed, &m->warm);
 	engine_slots(w->engine, m->slots);
