@@ -21,7 +21,7 @@ struct redis_options {
 		.help = REDIS_PREFIX_HELP \
 	}
 
-#define REDIS_URL_HELP "where Redis is: unix:///path[?db=N], redis://host[:port][/db], or sentinel://host[:port],…/master[/db]"
+#define REDIS_URL_HELP "where Redis is: unix:///path[?db=N], redis://host[:port][/db], or sentinel://host[:port],host[:port]/master[/db]"
 #define REDIS_URL_MORE \
 	"User and password never go on a command line, where every user of the machine can read them. Put redis://user:password@host into " \
 	"the environment variable PETRI_REDIS, or name a credentials file. There is no TLS: use a proxy.\n\n" \
