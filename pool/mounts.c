@@ -60,11 +60,11 @@ int room_setup_mounts(int root, int usr, int scratch, unsigned *ret_step)
 			return r;
 	}
 	*ret_step = STEP_SCRATCH;
-	r = attach(scratch, ROOM_SCRATCH + 1);
+	r = attach(scratch, &ROOM_SCRATCH[1]);
 	if (r < 0)
 		return r;
 	*ret_step = STEP_SETUP_SHM;
-	r = attach_new("tmpfs", "mode", "0755", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOATIME, ROOM_SHM + 1);
+	r = attach_new("tmpfs", "mode", "0755", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOATIME, &ROOM_SHM[1]);
 	if (r < 0)
 		return r;
 	/* A zygote may mount its own only where a whole one is there: mount_too_revealing(), fs/namespace.c. */

@@ -285,7 +285,7 @@ static bool empty_dir(int dir, unsigned depth, unsigned *left)
 	long n;
 	while ((n = gate3(SYS_getdents64, dir, buf, sizeof(buf))) > 0) {
 		for (long at = 0; at < n;) {
-			const struct entry *e = (const struct entry *)(buf + at);
+			const struct entry *e = (const struct entry *)(const void *)(buf + at);
 			at += e->len;
 			if (is_dot(e->name))
 				continue;
@@ -323,7 +323,7 @@ static bool root_untouched(void)
 		if (n < 0)
 			return false;
 		for (long at = 0; at < n;) {
-			const struct entry *e = (const struct entry *)(buf + at);
+			const struct entry *e = (const struct entry *)(const void *)(buf + at);
 			at += e->len;
 			if (is_dot(e->name))
 				continue;
