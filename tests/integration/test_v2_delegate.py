@@ -68,8 +68,14 @@ def test_started_below_the_unit(t):
     os.mkdir(below)
     process = run_in(t, below, "run", "--memory", "64M", "--", "/bin/cat")
     jobs = os.path.join(unit, "petri", "jobs")
-    t.eventually(lambda: os.path.isdir(jobs) and any(read(os.path.join(d, "job"), "memory.max").strip() == str(64 << 20) for d in leaves(jobs)),
-                 "the job runs in a leaf below the unit", 20)
+
+    def held():
+        try:
+            return any(read(os.path.join(d, "job"), "memory.max").strip() == str(64 << 20) for d in leaves(jobs))
+        except OSError:  # not there yet, or being made anew
+            return False
+
+    t.eventually(held, "the job runs in a leaf below the unit", 20)
     t.check(str(process.pid) in procs(below), "the supervisor was moved")
     t.equal(process.communicate(b"hello", 30 * SCALE)[0], b"hello")
 
