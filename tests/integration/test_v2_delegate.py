@@ -32,6 +32,12 @@ def procs(group):
         return f.read().split()
 
 
+def limit_of(leaf):
+    with open(os.path.join(leaf, "job", "memory.max"), encoding="ascii") as f:
+        text = f.read().strip()
+    return int(text) if text.isdigit() else None
+
+
 def run_in(t, unit, *args):
     def enter():
         die_with_parent()
@@ -71,7 +77,7 @@ def test_started_below_the_unit(t):
 
     def held():
         try:
-            return any(read(os.path.join(d, "job"), "memory.max").strip() == str(64 << 20) for d in leaves(jobs))
+            return any(limit_of(leaf) == 64 << 20 for leaf in leaves(jobs))
         except OSError:  # not there yet, or being made anew
             return False
 
