@@ -24,7 +24,7 @@ struct redis_options {
 #define REDIS_URL_HELP "where Redis is: unix:///path[?db=N], redis://host[:port][/db], or sentinel://host[:port],host[:port]/master[/db]"
 #define REDIS_URL_MORE \
 	"User and password never go on a command line, where every user of the machine can read them. Put redis://user:password@host into " \
-	"the environment variable PETRI_REDIS, or name a credentials file. There is no TLS: use a proxy.\n\n" \
+	"the environment variable PETRI_REDIS, or name a credentials file. There is no TLS: use a proxy. " \
 	"With sentinel:// the sentinels are asked in turn which server is master; they get no credentials."
 #define REDIS_CREDENTIALS_HELP "a file with Redis' user and password"
 #define REDIS_CREDENTIALS_MORE \
