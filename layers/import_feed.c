@@ -39,22 +39,6 @@ int import_raw_open(const struct layer_source *source, struct import_raw *ret, s
 	return 0;
 }
 
-static int send_all(int sock, const char *p, size_t len, struct err *err)
-{
-	while (len > 0) {
-		ssize_t n = send(sock, p, len, MSG_NOSIGNAL);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
-			return err_say(err, EPIPE, "the helper stopped reading");
-		if (n < 0)
-			return err_set(err, errno, "feed the import");
-		p += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 /* Return: bytes in buf, 0 at the end, or -errno. */
 static ssize_t next_bytes(struct feed *f, struct err *err)
 {
@@ -94,7 +78,7 @@ static int feed(struct feed *f, int sock, struct err *err)
 			return (int)n;
 		}
 		digest_update(f->digest, f->buf, (size_t)n);
-		int r = sock >= 0 ? send_all(sock, f->buf, (size_t)n, err) : 0;
+		int r = sock >= 0 ? stream_send(sock, f->buf, (size_t)n, err) : 0;
 		if (r < 0)
 			return r;
 		f->done += (uint64_t)n;

@@ -58,8 +58,9 @@ void stream_free(struct stream *s)
 	free(s);
 }
 
-static int send_all(int sock, const char *p, size_t len, struct err *err)
+int stream_send(int sock, const void *data, size_t len, struct err *err)
 {
+	const char *p = data;
 	while (len > 0) {
 		ssize_t n = send(sock, p, len, MSG_NOSIGNAL);
 		if (n < 0 && errno == EINTR)
@@ -78,7 +79,7 @@ static int flush(struct stream *s, struct err *err)
 {
 	size_t len = s->len;
 	s->len = 0;
-	return send_all(s->sock, s->buf, len, err);
+	return stream_send(s->sock, s->buf, len, err);
 }
 
 static int put(struct stream *s, const void *data, size_t len, struct err *err)
@@ -90,7 +91,7 @@ static int put(struct stream *s, const void *data, size_t len, struct err *err)
 			return r;
 	}
 	if (large)
-		return send_all(s->sock, data, len, err);
+		return stream_send(s->sock, data, len, err);
 	memcpy(s->buf + s->len, data, len);
 	s->len += len;
 	return 0;

@@ -12,6 +12,9 @@
 #include "base/err.h"
 #include "layers/unpack.h"
 
+/* stream_send - all of it into a connected stream socket. Return: 0, -EPIPE without a signal when the reader went away, or -errno. */
+int stream_send(int sock, const void *data, size_t len, struct err *err);
+
 struct stream; /* the writing end */
 
 /*
