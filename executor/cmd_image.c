@@ -51,11 +51,6 @@ const struct verb image_verb = {
 	.codes = codes,
 };
 
-static void cleanup_store(struct store **store)
-{
-	store_free(*store);
-}
-
 static json_t *strings(char *const *list)
 {
 	json_t *array = list ? json_array() : json_null();
@@ -190,7 +185,7 @@ int cmd_image(int argc, char **argv)
 	int code;
 	if (!verb_parse(&image_verb, &options, argc, argv, &words, &code))
 		return code;
-	_cleanup_(cleanup_store) struct store *store = NULL;
+	_cleanup_(store_cleanup) struct store *store = NULL;
 	int r = store_open(state_dir(options.state), &store, &err);
 	if (r == 0)
 		r = image_words(store, words, &options, &err);

@@ -46,11 +46,6 @@ const struct verb layer_verb = {
 	.codes = codes,
 };
 
-static void cleanup_store(struct store **store)
-{
-	store_free(*store);
-}
-
 static void print_layer(const struct gc_item *item, const struct refs *refs)
 {
 	char id[ID128_TEXT_MAX], used[32] = "-";
@@ -193,7 +188,7 @@ int cmd_layer(int argc, char **argv)
 	int code;
 	if (!verb_parse(&layer_verb, &options, argc, argv, &words, &code))
 		return code;
-	_cleanup_(cleanup_store) struct store *store = NULL;
+	_cleanup_(store_cleanup) struct store *store = NULL;
 	int r = store_open(state_dir(options.state), &store, &err);
 	if (r == 0)
 		r = layer_words(store, words, &err);

@@ -19,11 +19,6 @@
 #include "layers/store_boot.h"
 #include "layers/store_init.h"
 
-static void cleanup_store(struct store **store)
-{
-	store_free(*store);
-}
-
 static int complain(const struct err *err)
 {
 	log_error("%s", err_msg(err));
@@ -133,7 +128,7 @@ int cmd_blob(int argc, char **argv)
 		action++;
 	if (action == ARRAY_SIZE(actions))
 		return verb_complain(&blob_verb, "'%s' is none of its forms", w[0]);
-	_cleanup_(cleanup_store) struct store *store = NULL;
+	_cleanup_(store_cleanup) struct store *store = NULL;
 	if (store_open(state_dir(options.state), &store, &err) < 0)
 		return complain(&err);
 	int r = actions[action].fn(store, w[1], &err);

@@ -224,11 +224,6 @@ static int open_fan(struct store *store, const struct blob_names *names, struct 
 	return fd < 0 ? err_set(err, fd, "open the blob directory %s", names->dir) : fd;
 }
 
-static void hash_cleanup(struct hash **hash)
-{
-	hash_free(*hash);
-}
-
 static int put(struct store *store, struct source *src, uint64_t max, enum store_origin origin, uint8_t ret_id[16],
 	uint64_t *ret_bytes, struct err *err)
 {

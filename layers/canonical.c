@@ -87,15 +87,10 @@ static int bad(const struct walk *w, int code, struct err *err, const char *what
 	return err_say(err, code, "entry '%.300s': %s", w->path, what);
 }
 
-static void attrs_cleanup(struct attrs *attrs)
-{
-	attrs_clear(attrs);
-}
-
 /* The attributes of an open file or directory. */
 static int put_attrs(struct walk *w, int fd, struct err *err)
 {
-	_cleanup_(attrs_cleanup) struct attrs attrs = {.count = 0};
+	_cleanup_(attrs_clear) struct attrs attrs = {.count = 0};
 	int r = attrs_read(fd, &attrs);
 	if (r < 0)
 		return err_set(err, r, "entry '%.300s': its extended attributes", w->path);

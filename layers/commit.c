@@ -73,11 +73,6 @@ static int commit_dir(struct commit *c, uint32_t mode, const struct attrs *attrs
 	return r;
 }
 
-static void attrs_cleanup(struct attrs *attrs)
-{
-	attrs_clear(attrs);
-}
-
 /* Attributes are no part of a pack. */
 static int commit_attrs(struct commit *c, int fd, struct attrs *ret, struct err *err)
 {
@@ -111,7 +106,7 @@ static int commit_content(struct commit *c, int fd, uint64_t size, struct err *e
 static int commit_file(struct commit *c, int dir, const char *name, struct err *err)
 {
 	_cleanup_close_ int fd = tree_open_beneath(dir, name, O_NOFOLLOW | O_RDONLY | O_NONBLOCK);
-	_cleanup_(attrs_cleanup) struct attrs attrs = {.count = 0};
+	_cleanup_(attrs_clear) struct attrs attrs = {.count = 0};
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_set(err, fd < 0 ? fd : errno, "open '%.300s'", c->path);
@@ -156,7 +151,7 @@ static int commit_subdir(struct commit *c, int dir, const char *name, mode_t mod
 		pack_give_up(&c->pack);
 	if (c->depth >= COMMIT_DEPTH_MAX)
 		return err_say(err, ENAMETOOLONG, "'%.300s' is nested deeper than %u directories", c->path, COMMIT_DEPTH_MAX);
-	_cleanup_(attrs_cleanup) struct attrs attrs = {.count = 0};
+	_cleanup_(attrs_clear) struct attrs attrs = {.count = 0};
 	_cleanup_close_ int fd = tree_open_beneath(dir, name, O_NOFOLLOW | O_RDONLY | O_DIRECTORY);
 	if (fd < 0)
 		return err_set(err, fd, "open '%.300s'", c->path);

@@ -14,6 +14,10 @@ void hash_prepare(void);
 /* hash_new - Return: 0 or -ENOMEM. */
 int hash_new(struct hash **ret, struct err *err);
 void hash_free(struct hash *hash);
+static inline void hash_cleanup(struct hash **hash) /* for _cleanup_() */
+{
+	hash_free(*hash);
+}
 void hash_update(struct hash *hash, const void *data, size_t len);
 
 /*

@@ -70,11 +70,6 @@ static int first_name(struct walk *w, const struct stat *st, const char **ret)
 	return w->links[w->nlinks++] ? 1 : -ENOMEM;
 }
 
-static void attrs_cleanup(struct attrs *attrs)
-{
-	attrs_clear(attrs);
-}
-
 static int read_attrs(const struct walk *w, int fd, struct attrs *ret, struct err *err)
 {
 	int r = attrs_read(fd, ret);
@@ -137,7 +132,7 @@ static int walk_file(struct walk *w, int dir, const char *name, struct err *err)
 {
 	/* O_NONBLOCK: should it have become a FIFO since the stat. */
 	_cleanup_close_ int fd = tree_open_beneath(dir, name, O_NOFOLLOW | O_RDONLY | O_NONBLOCK);
-	_cleanup_(attrs_cleanup) struct attrs attrs = {.count = 0};
+	_cleanup_(attrs_clear) struct attrs attrs = {.count = 0};
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return fault(w, fd < 0 ? fd : errno, err);
@@ -190,7 +185,7 @@ static int walk_subdir(struct walk *w, struct tree_place *dir, const char *name,
 	}
 	if (fd < 0)
 		return fault(w, fd, err);
-	_cleanup_(attrs_cleanup) struct attrs attrs = {.count = 0};
+	_cleanup_(attrs_clear) struct attrs attrs = {.count = 0};
 	int r = read_attrs(w, fd, &attrs, err);
 	entry.attrs = &attrs;
 	if (r == 0)
@@ -267,7 +262,7 @@ int import_dir_walk(int dirfd, struct stream *stream, struct err *err)
 		return err_set(err, errno, "stat the directory");
 	if (!S_ISDIR(st.st_mode))
 		return err_say(err, ENOTDIR, "the source of the import is no directory");
-	_cleanup_(attrs_cleanup) struct attrs attrs = {.count = 0};
+	_cleanup_(attrs_clear) struct attrs attrs = {.count = 0};
 	struct unpack_entry root = describe(w, UNPACK_DIR, &st);
 	w->root = dirfd;
 	int r = read_attrs(w, dirfd, &attrs, err);

@@ -16,11 +16,6 @@
 #include "layers/layer.h"
 #include "layers/store_internal.h"
 
-static void hash_cleanup(struct hash **hash)
-{
-	hash_free(*hash);
-}
-
 /* Whether some layer has so many bytes and entries. */
 static bool any_like(struct store *store, const struct canonical *sums)
 {

@@ -247,14 +247,9 @@ static int try_whiteout(struct parser *p, struct archive_entry *e, struct err *e
 	}
 }
 
-static void attrs_cleanup(struct attrs *attrs)
-{
-	attrs_clear(attrs);
-}
-
 static int one_entry(struct parser *p, struct archive_entry *e, struct err *err)
 {
-	_cleanup_(attrs_cleanup) struct attrs attrs = {.count = 0};
+	_cleanup_(attrs_clear) struct attrs attrs = {.count = 0};
 	struct unpack_entry entry = {
 		.path = archive_entry_pathname(e),
 		.mode = archive_entry_perm(e) & 07777,

@@ -19,11 +19,6 @@
 
 #define TOP_NAMES_MAX 100000u
 
-static void hash_cleanup(struct hash **hash)
-{
-	hash_free(*hash);
-}
-
 static int look_at_directory(int fd, enum oci_kind *ret, struct err *err)
 {
 	_cleanup_(tree_names_clear) struct tree_names names = TREE_NAMES_INIT;

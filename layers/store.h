@@ -38,6 +38,10 @@ struct store;
  */
 int store_open(const char *path, struct store **ret, struct err *err);
 void store_free(struct store *store);
+static inline void store_cleanup(struct store **store) /* for _cleanup_() */
+{
+	store_free(*store);
+}
 
 int store_fd(const struct store *store);	/* the state directory; borrowed */
 int store_layers_fd(const struct store *store); /* borrowed */

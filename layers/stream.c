@@ -312,15 +312,10 @@ static int get_attr(struct reader *r, struct attrs *attrs, struct err *err)
 								     : 0;
 }
 
-static void attrs_cleanup(struct attrs *attrs)
-{
-	attrs_clear(attrs);
-}
-
 /* What follows the head of an entry. */
 static int get_body(struct reader *r, const struct stream_head *head, struct unpack *u, struct err *err)
 {
-	_cleanup_(attrs_cleanup) struct attrs attrs = {.count = 0};
+	_cleanup_(attrs_clear) struct attrs attrs = {.count = 0};
 	char path[TREE_PATH_MAX + 1], target[TREE_PATH_MAX + 1];
 	int x = get(r, path, head->path_len, err);
 	if (x == 0)

@@ -33,11 +33,6 @@
 #define FD_FIRST 3 /* of those that the child keeps */
 #define FD_PARKING 64
 
-static void hash_cleanup(struct hash **hash)
-{
-	hash_free(*hash);
-}
-
 /* The whole of fd, but of more than `size` bytes only one more. Return: 0 with the digests and the bytes read, or -errno. */
 static int hash_fd(int fd, uint64_t size, uint8_t ret_id[16], uint8_t ret_sha256[32], uint64_t *ret_bytes, struct err *err)
 {

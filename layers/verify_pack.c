@@ -19,11 +19,6 @@ static void file_cleanup(struct tree_file **t)
 	tree_file_free(*t);
 }
 
-static void hash_cleanup(struct hash **hash)
-{
-	hash_free(*hash);
-}
-
 /* Hash the next `size` bytes of fd. Return: 1 when they have the digest, 0 when not or when there are fewer, or -errno. */
 static int same_bytes(int fd, uint64_t size, const uint8_t sha256[32], struct err *err)
 {
