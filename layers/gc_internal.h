@@ -23,7 +23,3 @@ void gc_take_blob(struct gc *gc, const struct gc_item *item);
 /* gc_rest - objects without another link, sources of layers that are gone, records of blobs that are gone, leftovers. */
 int gc_rest(struct gc *gc, struct err *err);
 void gc_removed(struct gc *gc, const struct gc_item *item, uint64_t bytes);
-/* gc_is_hex - exactly n lower-case hex digits. */
-bool gc_is_hex(const char *name, size_t n);
-/* gc_parse_hex - 32 hex digits. */
-bool gc_parse_hex(const char *name, uint8_t ret[16]);

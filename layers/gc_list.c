@@ -15,20 +15,6 @@
 
 #define NAMES_MAX 10000000u
 
-bool gc_is_hex(const char *name, size_t n)
-{
-	return strlen(name) == n && strspn(name, "0123456789abcdef") == n;
-}
-
-bool gc_parse_hex(const char *name, uint8_t ret[16])
-{
-	char text[ID128_TEXT_MAX];
-	if (!gc_is_hex(name, 32))
-		return false;
-	(void)snprintf(text, sizeof(text), "xxh128:%s", name);
-	return parse_id128(text, ret, NULL) == 0;
-}
-
 static int append(struct gc_list *list, const struct gc_item *item)
 {
 	if (list->n == list->cap) {
@@ -70,7 +56,7 @@ static int load_item(struct store *store, const char *hex, struct gc_item *ret)
 {
 	struct gc_item item = {.blob = false};
 	struct layer_info info = {.bytes = 0};
-	if (!gc_parse_hex(hex, item.id) || last_use(store->layers, hex, &item.used) < 0)
+	if (!store_parse_hex(hex, item.id) || last_use(store->layers, hex, &item.used) < 0)
 		return -ENOENT;
 	item.damaged = layer_load(store, item.id, &info, NULL) < 0;
 	item.bytes = info.bytes;
@@ -122,7 +108,7 @@ static int list_fan(struct store *store, int fan, struct gc_list *list)
 	for (size_t i = 0; r >= 0 && i < names.count; i++) {
 		struct gc_item item = {.blob = true, .entries = 1};
 		struct stat st;
-		if (!gc_parse_hex(names.names[i], item.id) || fstatat(fan, names.names[i], &st, AT_SYMLINK_NOFOLLOW) < 0)
+		if (!store_parse_hex(names.names[i], item.id) || fstatat(fan, names.names[i], &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
 		item.damaged = !S_ISREG(st.st_mode);
 		item.bytes = (uint64_t)st.st_size;
@@ -142,7 +128,7 @@ int gc_list_blobs(struct store *store, struct gc_list *ret, struct err *err)
 	_cleanup_(gc_list_clear) struct gc_list list = GC_LIST_INIT;
 	int r = tree_list(store->blobs, NAMES_MAX, &fans);
 	for (size_t i = 0; r == 0 && i < fans.count; i++) {
-		if (!gc_is_hex(fans.names[i], 2))
+		if (!store_is_hex(fans.names[i], 2))
 			continue;
 		_cleanup_close_ int fan = tree_open_dir(store->blobs, fans.names[i]);
 		if (fan >= 0)

@@ -23,7 +23,7 @@ static int each_fan(int dir, struct gc *gc, int (*fn)(struct gc *gc, int fan))
 	_cleanup_(tree_names_clear) struct tree_names names = TREE_NAMES_INIT;
 	int r = tree_list(dir, NAMES_MAX, &names);
 	for (size_t i = 0; r == 0 && i < names.count; i++) {
-		if (!gc_is_hex(names.names[i], 2))
+		if (!store_is_hex(names.names[i], 2))
 			continue;
 		_cleanup_close_ int fan = tree_open_dir(dir, names.names[i]);
 		r = fan < 0 ? 0 : fn(gc, fan);
@@ -107,7 +107,7 @@ static int drop_records(struct gc *gc, int fan)
 			continue;
 		memcpy(object, name, 32);
 		object[32] = '\0';
-		if (!gc_is_hex(object, 32) || faccessat(fan, object, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		if (!store_is_hex(object, 32) || faccessat(fan, object, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 			continue;
 		/* A blob that is being put has its record first: under its lock. */
 		if (store_lock(fan, LOCK_EX) == 0 && faccessat(fan, object, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)

@@ -4,38 +4,27 @@
  * caller, which may read the directory whatever its modes are; nothing is parsed. Should it change meanwhile, what was read is
  * what counts. Whatever stands in the way here is for the import itself to meet, and to name.
  */
-#include <dirent.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "base/cleanup.h"
-#include "base/parse.h"
 #include "layers/canonical.h"
 #include "layers/import.h"
 #include "layers/layer.h"
 #include "layers/store_internal.h"
 
+#define NAMES_MAX 10000000u
+
 /* Whether some layer has so many bytes and entries. */
 static bool any_like(struct store *store, const struct canonical *sums)
 {
+	_cleanup_(tree_names_clear) struct tree_names names = TREE_NAMES_INIT;
 	bool found = false;
-	int fd = tree_open_dir(store->layers, ".");
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir && fd >= 0)
-		(void)close(fd);
-	for (struct dirent *d; dir && !found && (d = readdir(dir));) {
-		char text[ID128_TEXT_MAX];
+	if (tree_list(store->layers, NAMES_MAX, &names) < 0)
+		return false;
+	for (size_t i = 0; i < names.count && !found; i++) {
 		struct layer_info info;
 		uint8_t id[16];
-		if (strlen(d->d_name) != 32)
-			continue;
-		(void)snprintf(text, sizeof(text), "xxh128:%s", d->d_name);
-		found = parse_id128(text, id, NULL) == 0 && layer_load(store, id, &info, NULL) == 0 && info.bytes == sums->bytes &&
+		found = store_parse_hex(names.names[i], id) && layer_load(store, id, &info, NULL) == 0 && info.bytes == sums->bytes &&
 			info.entries == sums->entries;
 	}
-	if (dir)
-		(void)closedir(dir);
 	return found;
 }
 

@@ -25,11 +25,6 @@
 #define KNOWN_MAX 256 /* bytes of a record */
 #define KNOWN_NAME_MAX (64 + sizeof(".tar"))
 
-static bool is_sha256(const char *text)
-{
-	return strspn(text, "0123456789abcdef") == 64 && text[64] == '\0';
-}
-
 static const char *suffix(bool oci)
 {
 	return oci ? ".oci" : ".tar";
@@ -45,7 +40,7 @@ static bool read_record(struct store *store, const char *name, struct import_kno
 	/* A record that a power cut left empty or cut off has no newline. */
 	end = strchr(text, '\n');
 	if (!end || end[1] != '\0' || sscanf(text, "%39s %llu %64s %64s", id, &size, diff_id, tree) != 4 ||
-		parse_id128(id, ret->id, NULL) < 0 || (strcmp(diff_id, "-") != 0 && !is_sha256(diff_id)) || !is_sha256(tree))
+		parse_id128(id, ret->id, NULL) < 0 || (strcmp(diff_id, "-") != 0 && !store_is_hex(diff_id, 64)) || !store_is_hex(tree, 64))
 		return false;
 	ret->size = size;
 	(void)snprintf(ret->diff_id, sizeof(ret->diff_id), "%s", strcmp(diff_id, "-") == 0 ? "" : diff_id);
@@ -56,7 +51,7 @@ static bool read_record(struct store *store, const char *name, struct import_kno
 bool import_known_find(struct store *store, const char *sha256, bool oci, struct import_known *ret)
 {
 	char name[KNOWN_NAME_MAX];
-	if (!is_sha256(sha256))
+	if (!store_is_hex(sha256, 64))
 		return false;
 	(void)snprintf(name, sizeof(name), "%s%s", sha256, suffix(oci));
 	return read_record(store, name, ret);
@@ -107,7 +102,7 @@ static int write_record(struct store *store, const char *name, const char *text,
 void import_known_note(struct store *store, const char *sha256, bool oci, const struct import_known *known)
 {
 	char name[KNOWN_NAME_MAX], text[KNOWN_MAX], id[ID128_TEXT_MAX];
-	if (!is_sha256(sha256))
+	if (!store_is_hex(sha256, 64))
 		return;
 	format_id128(known->id, id);
 	(void)snprintf(name, sizeof(name), "%s%s", sha256, suffix(oci));

@@ -290,11 +290,10 @@ int layer_take(struct store *store, const uint8_t id[16], struct layer_info *ret
 	return 0;
 }
 
-/* What a power cut left of an unsynced commit, or an earlier version: the sweep removes it. */
-static int move_away(struct store *store, const char *hex, struct err *err)
+int layer_move_away(struct store *store, const char *hex, struct err *err)
 {
 	char aside[TREE_RANDOM_NAME_MAX];
-	log_debug("replacing the damaged layer xxh128:%s", hex);
+	log_debug("moving away the damaged layer xxh128:%s", hex);
 	int r = tree_random_name(aside);
 	if (r == 0 && renameat(store->layers, hex, store->layers_tmp, aside) < 0 && errno != ENOENT)
 		r = -errno;
@@ -314,7 +313,7 @@ int layer_find(struct store *store, const struct layer_made *made, struct layer_
 		return held;
 	int r = read_description(store, made->id, &there, err);
 	if (r == -EUCLEAN || r == -ESTALE) {
-		r = move_away(store, hex, err);
+		r = layer_move_away(store, hex, err);
 		return r < 0 ? r : 0;
 	}
 	/* gc took it just now. What lies there by now may be another process's, who holds it: not to be moved. */
@@ -349,7 +348,7 @@ int layer_displace(struct store *store, struct layer_info *info, struct err *err
 	/* Changing a lock lets go of it for a moment: gc may have been quicker, and what lies there now be another one. */
 	if (fstatat(store->layers, path, &there, AT_SYMLINK_NOFOLLOW) < 0 || there.st_dev != st.st_dev || there.st_ino != st.st_ino)
 		return 0;
-	return move_away(store, hex, err);
+	return layer_move_away(store, hex, err);
 }
 
 static int pack_size(const struct layer_temp *temp, const struct layer_made *made, uint64_t *ret, struct err *err)

@@ -70,6 +70,9 @@ int layer_find(struct store *store, const struct layer_made *made, struct layer_
  */
 int layer_displace(struct store *store, struct layer_info *info, struct err *err);
 
+/* layer_move_away - what a power cut left of an unsynced commit, or an earlier version's: into layers/tmp, for the sweep. Return: 0 or -errno. */
+int layer_move_away(struct store *store, const char *hex, struct err *err);
+
 /*
  * layer_publish - write layer.json and rename the temporary directory to its id.
  * A layer with that id and the same SHA-256 is shared, and ours dropped; with another one, -EEXIST.

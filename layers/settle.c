@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "layers/layer.h"
 #include "layers/settle.h"
 #include "layers/store_internal.h"
 #include "layers/tree.h"
@@ -59,14 +60,6 @@ bool settle_survived(struct store *store, const char *hex)
 	return look(store, hex) >= 0;
 }
 
-static void put_away(struct store *store, const char *hex)
-{
-	char aside[TREE_RANDOM_NAME_MAX];
-	log_warn("the layer xxh128:%s had not reached the disk when the machine stopped; it is removed", hex);
-	if (tree_random_name(aside) == 0)
-		(void)renameat(store->layers, hex, store->layers_tmp, aside); /* for the sweep */
-}
-
 void store_settle(struct store *store)
 {
 	_cleanup_(tree_names_clear) struct tree_names names = TREE_NAMES_INIT;
@@ -75,9 +68,11 @@ void store_settle(struct store *store)
 		return;
 	for (size_t i = 0; i < names.count; i++) {
 		char *name = names.names[i];
-		int state = strlen(name) == 32 ? look(store, name) : 0;
-		if (state < 0)
-			put_away(store, name);
+		int state = store_is_hex(name, 32) ? look(store, name) : 0;
+		if (state < 0) {
+			log_warn("the layer xxh128:%s had not reached the disk when the machine stopped; it is removed", name);
+			(void)layer_move_away(store, name, NULL);
+		}
 		if (state > 0)
 			names.names[kept++] = name; /* those before it are done with */
 		else

@@ -225,3 +225,17 @@ void store_warm(void)
 {
 	hash_prepare();
 }
+
+bool store_is_hex(const char *name, size_t n)
+{
+	return strlen(name) == n && strspn(name, "0123456789abcdef") == n;
+}
+
+bool store_parse_hex(const char *name, uint8_t ret[16])
+{
+	char text[ID128_TEXT_MAX];
+	if (!store_is_hex(name, 32))
+		return false;
+	(void)snprintf(text, sizeof(text), "xxh128:%s", name);
+	return parse_id128(text, ret, NULL) == 0;
+}

@@ -19,6 +19,10 @@ struct store {
 	uint8_t secret[STORE_SECRET_LEN];
 };
 
+/* store_is_hex - whether a name is exactly n lower-case hex digits. store_parse_hex - the id in a name of 32. */
+bool store_is_hex(const char *name, size_t n);
+bool store_parse_hex(const char *name, uint8_t ret[16]);
+
 /* blob_open_unused - blob_open() that does not count as a use. */
 int blob_open_unused(struct store *store, const uint8_t id[16], uint64_t *ret_bytes, struct err *err);
 

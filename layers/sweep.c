@@ -74,7 +74,7 @@ static bool any_name(const char *name)
 
 static bool is_random(const char *digits)
 {
-	return strlen(digits) == TREE_RANDOM_NAME_MAX - 1 && strspn(digits, "0123456789abcdef") == TREE_RANDOM_NAME_MAX - 1;
+	return store_is_hex(digits, TREE_RANDOM_NAME_MAX - 1);
 }
 
 /* tree_replace_file()'s: a dot and 32 hex digits. */
