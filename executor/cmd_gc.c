@@ -28,13 +28,6 @@ static const struct option gc_options[] = {
 	{0},
 };
 
-static const struct exit_code codes[] = {
-	{"0", "done"},
-	{"1", "failed"},
-	{"125", "the command line is wrong"},
-	{0},
-};
-
 const struct verb gc_verb = {
 	.name = "gc",
 	.summary = "remove what nothing uses",
@@ -42,7 +35,7 @@ const struct verb gc_verb = {
 	.forms = (const char *const[]){"[OPTIONS]", NULL},
 	.about = "Removes layers and blobs that no image, pin or running job uses, and what crashes left.",
 	.options = gc_options,
-	.codes = codes,
+	.codes = plain_exit_codes,
 };
 
 static void on_removed(void *ctx, const char *what, uint64_t bytes)

@@ -28,13 +28,6 @@ static const struct option image_options[] = {
 	{0},
 };
 
-static const struct exit_code codes[] = {
-	{"0", "done"},
-	{"1", "failed"},
-	{"125", "the command line is wrong"},
-	{0},
-};
-
 const struct verb image_verb = {
 	.name = "image",
 	.summary = "import, list, inspect and remove images",
@@ -48,7 +41,7 @@ const struct verb image_verb = {
 	.max_words = 3,
 	.words = "import list inspect rm runtime",
 	.complete = COMPLETE_FILE,
-	.codes = codes,
+	.codes = plain_exit_codes,
 };
 
 static json_t *strings(char *const *list)

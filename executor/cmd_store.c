@@ -30,13 +30,6 @@ struct options {
 	uint64_t size;
 };
 
-static const struct exit_code codes[] = {
-	{"0", "done"},
-	{"1", "failed"},
-	{"125", "the command line is wrong"},
-	{0},
-};
-
 /* ---- blob ---- */
 static const struct option blob_options[] = {
 	STATE_OPTION(struct options, state),
@@ -54,7 +47,7 @@ const struct verb blob_verb = {
 	.max_words = 2,
 	.words = "put cat pin unpin",
 	.complete = COMPLETE_FILE,
-	.codes = codes,
+	.codes = plain_exit_codes,
 };
 
 static int blob_put(struct store *store, const char *path, struct err *err)
@@ -154,7 +147,7 @@ const struct verb store_verb = {
 	.min_words = 1,
 	.max_words = 1,
 	.words = "init",
-	.codes = codes,
+	.codes = plain_exit_codes,
 };
 
 static int tell_store(const char *state, const char *driver, const char *boot, struct err *err)

@@ -57,6 +57,8 @@ struct option {
 struct exit_code {
 	const char *code, *meaning;
 };
+/* 0 done, 1 failed, 125 a wrong command line: of the verbs that have nothing more to say. */
+extern const struct exit_code plain_exit_codes[];
 
 struct manual_section {
 	const char *title, *text; /* paragraphs are separated by an empty line; lines that begin with a blank are shown as they are */

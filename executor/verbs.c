@@ -1,4 +1,4 @@
-/* The list of petri's verbs. */
+/* The list of petri's verbs, and the exit codes of the plain ones. */
 #include "executor/cli.h"
 
 const struct verb *const verbs[] = {
@@ -17,4 +17,11 @@ const struct verb *const verbs[] = {
 	&doctor_verb,
 	&help_verb,
 	NULL,
+};
+
+const struct exit_code plain_exit_codes[] = {
+	{"0", "done"},
+	{"1", "failed"},
+	{"125", "the command line is wrong"},
+	{0},
 };
