@@ -19,6 +19,16 @@ static int load(struct worker_config *c, const char *text, struct err *err)
 	return r;
 }
 
+/* What both forms of the file below say. */
+static void check_settings(const struct worker_config *c)
+{
+	cr_assert_eq(c->slots, 3);
+	cr_assert_eq(c->lease_ms, 5000);
+	cr_assert_str_eq(c->name, "w1");
+	cr_assert(c->allow_volatile);
+	cr_assert_eq(c->max_limits.memory_bytes, 134217728);
+}
+
 Test(worker_config, settings_from_a_file)
 {
 	struct worker_config c;
@@ -28,11 +38,7 @@ Test(worker_config, settings_from_a_file)
 			      "\"max_limits\": {\"memory_bytes\": 134217728}}",
 			     &err),
 		0, "%s", err_msg(&err));
-	cr_assert_eq(c.slots, 3);
-	cr_assert_eq(c.lease_ms, 5000);
-	cr_assert_str_eq(c.name, "w1");
-	cr_assert(c.allow_volatile);
-	cr_assert_eq(c.max_limits.memory_bytes, 134217728);
+	check_settings(&c);
 }
 
 Test(worker_config, mistakes_are_named)
@@ -81,12 +87,8 @@ Test(worker_config, settings_from_lines)
 			      "[max_limits] # a job's\nmemory = 128M\nwall = 1m\ncpuset = 0-1\nio = rbps=10M,wiops=100",
 			     &err),
 		0, "%s", err_msg(&err));
-	cr_assert_eq(c.slots, 3);
-	cr_assert_eq(c.lease_ms, 5000);
-	cr_assert_str_eq(c.name, "w1");
-	cr_assert(c.allow_volatile);
+	check_settings(&c);
 	cr_assert_str_eq(c.warm_image, "gcc:13=4,python:3.11=2");
-	cr_assert_eq(c.max_limits.memory_bytes, 134217728);
 	cr_assert_eq(c.max_limits.wall_ms, 60000);
 	cr_assert_str_eq(c.max_limits.cpuset, "0-1");
 	cr_assert_eq(c.max_limits.io.rbps, 10485760);
