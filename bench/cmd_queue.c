@@ -1,7 +1,8 @@
 /*
  * petri-bench queue: what the queue alone carries. The worker's side of it runs here, in this process, and a job's work is
  * nothing: its result is given as soon as the job comes. Four figures, each with a redis-server of its own:
- *   rate     jobs a second, from XADD to the result, against a raw loop of XADD, XREADGROUP and XACK, pipelined, in turn with it
+ *   rate     jobs a second, from XADD to the result, against a raw loop of XADD, XREADGROUP and XACK, pipelined, and a loop of all
+ *            the commands that a job's keys need, pipelined too; the three in turn
  *   memory   of this process under a million jobs that wait
  *   held     as many results of 64 KiB as there are slots, held back while Redis was away: how long after its return they are there
  *   tenants  how many of one tenant's 100000 waiting jobs come before another's single one
@@ -51,7 +52,7 @@ struct queue_bench {
 	unsigned serial;
 	char failed[256];
 	/* figures */
-	double raw_per_s, petri_per_s, held_ms;
+	double raw_per_s, all_per_s, petri_per_s, held_ms;
 	uint64_t before_kib, after_kib;
 	unsigned tenant_jobs_before;
 };
@@ -201,20 +202,43 @@ static int until(struct queue_bench *b, const unsigned *count, unsigned n, struc
 
 /* ---- the figures ---- */
 
-/* XADD, XREADGROUP, XACK, by batches: one request an entry, as entries come and end one by one, but for the read. */
-static int raw_loop(struct queue_bench *b, unsigned runs, struct err *err)
+static unsigned raw_ack(struct queue_bench *b, const char *entry, unsigned serial)
+{
+	(void)serial;
+	(void)redisAppendCommand(b->redis, "XACK raw petri %s", entry);
+	return 1;
+}
+
+/* What the scripts do for a job that nobody cancelled and nobody waits for by `reply`, a request a command: what is left of a job's price
+ * where neither Lua nor the worker has a part in it. */
+static unsigned all_commands(struct queue_bench *b, const char *entry, unsigned serial)
+{
+	(void)redisAppendCommand(b->redis, "EXISTS all:result:j%u all:cancelled:j%u all:state:j%u", serial, serial, serial);
+	(void)redisAppendCommand(b->redis, "HSET all:state:j%u worker bench entry %s attempt 1", serial, entry);
+	(void)redisAppendCommand(b->redis, "PEXPIRE all:state:j%u 60000", serial);
+	(void)raw_ack(b, entry, serial);
+	(void)redisAppendCommand(b->redis, "XDEL raw %s", entry);
+	(void)redisAppendCommand(b->redis, "SET all:result:j%u %s NX PX 60000", serial, RESULT);
+	(void)redisAppendCommand(b->redis, "DEL all:done:j%u all:state:j%u all:cancelled:j%u", serial, serial, serial);
+	(void)redisAppendCommand(b->redis, "RPUSH all:done:j%u exited", serial);
+	(void)redisAppendCommand(b->redis, "PEXPIRE all:done:j%u 60000", serial);
+	return 9;
+}
+
+/* XADD, XREADGROUP, and what is done with an entry, by batches: one request an entry, as entries come and end one by one, but for the read. */
+static int raw_loop(struct queue_bench *b, unsigned runs, unsigned (*each)(struct queue_bench *, const char *, unsigned), struct err *err)
 {
 	int r = 0;
 	for (unsigned done = 0; r == 0 && done < runs && !bench_interrupted; done += BATCH) {
 		redisReply *read = NULL;
+		unsigned first = b->serial, n = 0;
 		for (unsigned i = 0; i < BATCH; i++)
 			(void)redisAppendCommand(b->redis, "XADD raw * job %s id j%u", JOB, b->serial++);
 		(void)redisAppendCommand(b->redis, "XREADGROUP GROUP petri raw COUNT %u STREAMS raw >", BATCH);
 		r = replies(b, BATCH + 1, &read, err);
 		const redisReply *list = redis_reply_at(redis_reply_at(read, 0), 1);
-		unsigned n = 0;
-		for (; r == 0 && redis_reply_at(list, n); n++)
-			(void)redisAppendCommand(b->redis, "XACK raw petri %s", redis_reply_text(redis_reply_at(redis_reply_at(list, n), 0)));
+		for (unsigned i = 0; r == 0 && redis_reply_at(list, i); i++)
+			n += each(b, redis_reply_text(redis_reply_at(redis_reply_at(list, i), 0)), first + i);
 		freeReplyObject(read);
 		r = r < 0 ? r : replies(b, n, NULL, err);
 	}
@@ -236,7 +260,7 @@ static int petri_loop(struct queue_bench *b, unsigned runs, struct err *err)
 
 static int measure_rate(struct queue_bench *b, struct err *err)
 {
-	uint64_t raw_us = 0, petri_us = 0;
+	uint64_t raw_us = 0, all_us = 0, petri_us = 0;
 	unsigned runs = MAX(b->options.runs / ROUNDS / BATCH, 1u) * BATCH;
 	freeReplyObject(redisCommand(b->redis, "XGROUP CREATE raw petri 0 MKSTREAM"));
 	int r = open_queue(b, err);
@@ -246,13 +270,17 @@ static int measure_rate(struct queue_bench *b, struct err *err)
 	r = petri_loop(b, BATCH, err); /* connected, and warm */
 	for (unsigned i = 0; r == 0 && i < ROUNDS; i++) {
 		uint64_t t0 = now_us();
-		r = raw_loop(b, runs, err);
+		r = raw_loop(b, runs, raw_ack, err);
 		uint64_t t1 = now_us();
+		r = r < 0 ? r : raw_loop(b, runs, all_commands, err);
+		uint64_t t2 = now_us();
 		r = r < 0 ? r : petri_loop(b, runs, err);
 		raw_us += t1 - t0;
-		petri_us += now_us() - t1;
+		all_us += t2 - t1;
+		petri_us += now_us() - t2;
 	}
 	b->raw_per_s = raw_us ? (double)runs * ROUNDS * 1e6 / (double)raw_us : 0;
+	b->all_per_s = all_us ? (double)runs * ROUNDS * 1e6 / (double)all_us : 0;
 	b->petri_per_s = petri_us ? (double)runs * ROUNDS * 1e6 / (double)petri_us : 0;
 	close_queue(b);
 	return r;
@@ -339,13 +367,14 @@ static void print(const struct queue_bench *b)
 {
 	double ratio = b->raw_per_s > 0 ? b->petri_per_s / b->raw_per_s : 0;
 	if (b->options.json) {
-		(void)printf("{\"kind\": \"queue\", \"durable\": %s, \"slots\": %u, \"raw_per_s\": %.0f, \"jobs_per_s\": %.0f, \"ratio\": %.3f, "
+		(void)printf("{\"kind\": \"queue\", \"durable\": %s, \"slots\": %u, \"raw_per_s\": %.0f, \"all_per_s\": %.0f, \"jobs_per_s\": %.0f, \"ratio\": %.3f, "
 			     "\"memory_before_kib\": %llu, \"memory_after_kib\": %llu, \"held\": %u, \"held_ms\": %.0f, \"tenant_jobs_before\": %u}\n",
-			b->options.durable ? "true" : "false", b->options.slots, b->raw_per_s, b->petri_per_s, ratio,
+			b->options.durable ? "true" : "false", b->options.slots, b->raw_per_s, b->all_per_s, b->petri_per_s, ratio,
 			(unsigned long long)b->before_kib, (unsigned long long)b->after_kib, b->options.slots, b->held_ms, b->tenant_jobs_before);
 		return;
 	}
 	(void)printf("raw XADD, XREADGROUP, XACK        %9.0f a second\n", b->raw_per_s);
+	(void)printf("all commands that a job's keys need %7.0f a second\n", b->all_per_s);
 	(void)printf("jobs of no work                   %9.0f a second, %.2f of that\n", b->petri_per_s, ratio);
 	(void)printf("memory with 1000000 jobs waiting  %9llu KiB, %llu before\n", (unsigned long long)b->after_kib, (unsigned long long)b->before_kib);
 	(void)printf("held back, %4u of 64 KiB         %9.0f ms after Redis' return\n", b->options.slots, b->held_ms);

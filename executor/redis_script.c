@@ -12,13 +12,15 @@
 
 #include "base/cleanup.h"
 
-/* settled: has its id a result already? Then it is acknowledged here and never runs. Else what was said of cancelling it. begin: write the state key, tell
- * START_OK or START_CANCEL; what fails there, or finds the key of another entry, is done again when the job runs. */
+/* settled: has its id a result already? Then it is acknowledged here and never runs. Else what was said of cancelling it; `true` where no key of
+ * the id exists, the usual case, which one command tells. begin: write the state key, tell START_OK or START_CANCEL; what fails there, or finds the
+ * key of another entry, is done again when the job runs. */
 #define LUA_BEGIN \
 	"local function bad(r) return type(r) == 'table' and r.err end\n" \
 	"local function name_ok(s) return s and #s >= 1 and #s <= 128 and string.find(s, '^[%w._-]+$') end\n" \
-	"local function settled(key, entry, id, result, cancelled)\n" \
+	"local function settled(key, entry, id, result, cancelled, state)\n" \
 	"  if not name_ok(id) then return false end\n" \
+	"  if redis.call('EXISTS', result .. id, cancelled .. id, (state or result) .. id) == 0 then return false, true end\n" \
 	"  local c = redis.pcall('GET', cancelled .. id)\n" \
 	"  if c ~= 'done' and redis.call('EXISTS', result .. id) == 0 then return false, c end\n" \
 	"  redis.call('XACK', key, 'petri', entry)\n" \
@@ -27,9 +29,11 @@
 	"end\n" \
 	"local function begin(state, c, id, worker, entry, attempt, ttl)\n" \
 	"  if not name_ok(id) then return false end\n" \
-	"  local held = redis.pcall('HGET', state .. id, 'entry')\n" \
-	"  if held and held ~= entry then return false end\n" \
-	"  if held then redis.pcall('DEL', state .. id) end\n" \
+	"  if c ~= true then\n" \
+	"    local held = redis.pcall('HGET', state .. id, 'entry')\n" \
+	"    if held and held ~= entry then return false end\n" \
+	"    if held then redis.pcall('DEL', state .. id) end\n" \
+	"  end\n" \
 	"  if bad(redis.pcall('HSET', state .. id, 'worker', worker, 'entry', entry, 'attempt', attempt)) then\n" \
 	"    return false\n" \
 	"  end\n" \
@@ -90,7 +94,7 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 	"  local key, entry, id, begun = KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 2], nil\n"
 	"  local p = redis.pcall('XPENDING', key, 'petri', entry, entry, 1, consumer)\n"
 	"  local over, c = bad(p) or #p == 0, nil\n"
-	"  if over then begun = 3 else over, c = settled(key, entry, id, ARGV[8], ARGV[9]) end\n"
+	"  if over then begun = 3 else over, c = settled(key, entry, id, ARGV[8], ARGV[9], ARGV[10]) end\n"
 	"  if over then begun = begun or 2 else begun = begin(ARGV[10], c, id, ARGV[11], entry, 1, ARGV[12]) end\n"
 	"  taken[#taken + 1] = begun\n"
 	"end\n"
@@ -120,7 +124,7 @@ const char *const redis_script_text[SCRIPT_MAX] = {
 	"      e = ahead[1]\n"
 	"    end\n"
 	"    if not e then return nil end\n"
-	"    local over, c = settled(s[2], e[1], field(e[2], 'id'), ARGV[8], ARGV[9])\n"
+	"    local over, c = settled(s[2], e[1], field(e[2], 'id'), ARGV[8], ARGV[9], ARGV[10])\n"
 	"    if not over then return e, c end\n"
 	"    dups = dups + 1\n"
 	"  end\n"
