@@ -138,6 +138,7 @@ static void count(struct entry *entry, size_t one)
 	if (entry->state != ENTRY_FINISHING && entry->state != ENTRY_RELEASING)
 		return;
 	queue->nwaiting += one;
+	queue->waiting_bytes += one * entry->weight;
 	if (entry->failed)
 		queue->nfailed += one;
 }

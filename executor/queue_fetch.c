@@ -29,7 +29,7 @@ static bool may_fetch(const struct queue *queue)
 {
 	bool alive = queue->ready && queue->fetch.up && !queue->stopped && !queue->failed && !queue->closing;
 	return alive && queue->want > 0 && !queue->accepting && !queue->isolated && !queue->fetch_retry.heap_index &&
-		!outbox_stuck(queue);
+		!outbox_stuck(queue) && !outbox_behind(queue);
 }
 
 static void emit(struct entry *entry)

@@ -32,6 +32,7 @@ struct entry {
 	bool lined_up;		      /* … it is to be sent */
 	struct entry *before, *after; /* in that line */
 	size_t sent_bytes;	      /* … it was, and is not answered */
+	size_t weight;		      /* bytes of what waits, and of the job */
 	bool started, start_sent, state_written, cancel_told;
 	bool cancel_due; /* somebody had asked for it before it was ours */
 	bool emitted;	 /* the owner has seen it */
@@ -79,6 +80,7 @@ struct queue {
 	size_t nout;			     /* ENTRY_OUT */
 	size_t nwaiting;		     /* ENTRY_FINISHING, ENTRY_RELEASING */
 	size_t nfailed;			     /* of them those that failed once */
+	size_t waiting_bytes;		     /* of the weight of them all */
 	struct entry *emitting;		     /* the owner is being told of it just now */
 	struct entry *isolated;		     /* one that was delivered before: it runs alone */
 	struct loop_timer isolated_due;
@@ -181,6 +183,8 @@ void outbox_forget(struct entry *entry);
 /* outbox_restore - a result that an earlier life left. */
 void outbox_restore(struct entry *entry);
 bool outbox_stuck(const struct queue *queue);
+/* outbox_behind - more waits for Redis than is good: nothing is fetched until it has caught up. */
+bool outbox_behind(const struct queue *queue);
 /* outbox_reject - the entry never reaches the owner: `rejected`, because of its field `job`. */
 void outbox_reject(struct entry *entry, enum reject_reason reason, const char *message);
 /* outbox_bury - too many attempts: petri:dead and an `internal_error`. */

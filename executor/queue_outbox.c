@@ -18,6 +18,8 @@
 
 #define DEAD_JOB_MAX (256u << 10) /* petri:dead keeps 1000 entries; a longer job is left out of it */
 
+#define BEHIND_MIN 64u
+#define BEHIND_BYTES (64u << 20)
 #define WINDOW_BYTES (1u << 20)
 #define RETRY_MAX_MS 250u /* a probe is one request */
 
@@ -29,6 +31,17 @@ static bool waits(const struct entry *entry)
 bool outbox_stuck(const struct queue *queue)
 {
 	return queue->nfailed > 0;
+}
+
+/* Else a worker whose jobs end faster than Redis takes their results would hold ever more of them. */
+bool outbox_behind(const struct queue *queue)
+{
+	return queue->nwaiting > MAX(queue->config.slots, (unsigned)BEHIND_MIN) || queue->waiting_bytes > BEHIND_BYTES;
+}
+
+static void weigh(struct entry *entry)
+{
+	entry->weight = sizeof(*entry) + entry->pub.json_len + (entry->result ? strlen(entry->result) : 0);
 }
 
 /* ---- those that are to be sent, in the order in which they came ---- */
@@ -189,6 +202,7 @@ void outbox_flush(struct queue *queue)
 
 static void post(struct entry *entry, enum entry_state state)
 {
+	weigh(entry);
 	entry_set_state(entry, state);
 	entry->finishing_us = now_us();
 	if (!entry->queue->ready)
@@ -294,6 +308,7 @@ static void on_outbox_retry(struct loop_timer *timer)
 
 void outbox_restore(struct entry *entry)
 {
+	weigh(entry);
 	entry_set_state(entry, ENTRY_FINISHING);
 	entry_failed(entry); /* nothing is fetched before it is where it belongs */
 	line_up(entry);

@@ -132,3 +132,30 @@ Test(queue_take, a_stop_ends_the_read)
 	cr_assert_eq(pending("petri:jobs"), 0);
 	queue_free(w.queue);
 }
+
+/* Without outbox_behind() in may_fetch() b came while a's result was still on its way, and a worker with jobs of no work and a slow Redis
+ * held 80 MiB of results. */
+Test(queue_take, nothing_while_results_pile_up)
+{
+	struct worker w = {.slots = 2, .by_hand = true};
+	const size_t much = 65u << 20;
+	char *result = malloc(much + 1);
+	cr_assert_not_null(result);
+	memset(result, 'x', much);
+	result[much] = '\0';
+	start(&w, "w1", 30000);
+	add("petri:jobs", "a");
+	UNTIL(w.njobs == 1);
+	UNTIL(blocked_in("xread"));
+	w.out--;
+	queue_finish(w.queue, w.held[0], "a", result, NULL, "exited", NULL);
+	queue_want(w.queue, 2);
+	add("petri:jobs", "b");
+	UNTIL(w.njobs == 2);
+	cr_assert_eq(w.nfinished, 1);
+	finish(&w, w.held[1], "b");
+	UNTIL(w.nfinished == 2);
+	cr_assert_eq(redis("STRLEN petri:result:a")->integer, (long long)much);
+	queue_free(w.queue);
+	free(result);
+}
