@@ -38,6 +38,9 @@ void engine_die(struct engine *engine, const struct err *err)
 	for (unsigned i = 0; i < engine->nseats; i++)
 		if (engine->seats[i].leaf.fd[KNOB_KILL] >= 0)
 			(void)leaf_kill(&engine->seats[i].leaf);
+	/* Should it be alive, this ends it, and it takes its slots down with it. */
+	loop_cancel(engine->loop, &engine->nursery_op);
+	cleanup_close(&engine->config.nursery);
 	if (engine->config.fatal)
 		engine->config.fatal(engine->config.ctx, err);
 }
@@ -126,6 +129,8 @@ void seat_release(struct seat *seat)
 void seat_renew(struct seat *seat)
 {
 	seat->run = NULL;
+	if (seat->engine->dead)
+		return;
 	struct wire_plan plan;
 	struct runtime *runtime = mix_next(seat, &plan);
 	leaf_relax(&seat->leaf, &seat->last_usage);
@@ -546,37 +551,4 @@ int engine_new(const struct engine_config *config, struct engine **ret, struct e
 		loop_poll(engine->loop, &engine->supervisor_op, config->supervisor, POLLIN);
 	*ret = engine;
 	return 0;
-}
-
-void engine_free(struct engine *engine)
-{
-	if (!engine)
-		return;
-	loop_cancel(engine->loop, &engine->nursery_op);
-	loop_cancel(engine->loop, &engine->supervisor_op);
-	for (unsigned i = 0; i < engine->nseats; i++) {
-		struct seat *seat = &engine->seats[i];
-		loop_cancel(engine->loop, &seat->oom_op);
-		loop_timer_clear(engine->loop, &seat->retry);
-		loop_timer_clear(engine->loop, &seat->late);
-		loop_timer_clear(engine->loop, &seat->oom_look);
-		loop_timer_clear(engine->loop, &seat->warm);
-		if (seat->zygote)
-			zygote_ref_drop(seat->zygote);
-		leaf_close(&seat->leaf);
-		if (seat->page)
-			(void)munmap((void *)seat->page, sizeof(struct zygote_page));
-	}
-	images_forget(engine);
-	layer_uses_free(engine->uses);
-	for (size_t i = 0; i < engine->npolicies; i++)
-		free(engine->policies[i].name);
-	for (size_t i = 0; i < engine->nruntimes; i++) {
-		runtime_clear(engine->runtimes[i]);
-		free(engine->runtimes[i]);
-	}
-	/* Closing the socket is what ends the nursery. The seats stay: the ring may still call back into them until the
-	 * loop is freed, and the process ends next. */
-	cleanup_close(&engine->config.nursery);
-	cleanup_close(&engine->config.supervisor);
 }

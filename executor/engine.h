@@ -39,7 +39,7 @@ struct engine_job {
 struct engine_config {
 	struct loop *loop;
 	struct store *store;
-	int nursery;	  /* SOCK_SEQPACKET; the engine's from now on */
+	int nursery;	  /* SOCK_SEQPACKET; the engine's from now on. It closes it when it dies, which ends the nursery */
 	int supervisor;	  /* SOCK_SEQPACKET for commits; the engine's */
 	const char *name; /* the worker's, for results */
 	const char *const *policy_dirs;
@@ -50,13 +50,20 @@ struct engine_config {
 	bool one_job;			     /* nothing follows the first job: its slot is not made ready again */
 	/* More jobs can be started, or fewer. */
 	void (*capacity)(void *ctx);
-	/* The nursery is gone or cannot make slots: nothing can run any more. */
+	/* The nursery is gone or cannot make slots: nothing can run any more. The jobs are being killed, and end one by one as usual; those that still
+	 * wait can be cancelled. */
 	void (*fatal)(void *ctx, const struct err *err);
 	void *ctx;
 };
 
 int engine_new(const struct engine_config *config, struct engine **ret, struct err *err);
+/* engine_free - at the process' end, before loop_free(). */
 void engine_free(struct engine *engine);
+/* engine_replace - after `fatal`, once every job is done: a new engine with the same configuration on a new nursery's socket and a new
+ * one of the supervisor's (both its own from now on, closed on failure too). The old one is freed, when its last operation is back. */
+int engine_replace(struct engine *old, int nursery, int supervisor, struct engine **ret, struct err *err);
+/* engine_end - after `fatal`, once every job is done: let go of all files. The engine can still be asked for its figures. */
+void engine_end(struct engine *engine);
 
 /* engine_warmth - jobs that were placed so far, and how many of them got a slot made for their image, policy and network (in which a
  * zygote waited, or was being made); the others had one stamped for them. */
@@ -97,11 +104,16 @@ const struct wire_host *engine_host(const struct engine *engine);
 /* engine_slot_number - the host-wide number of slot i, after which its cgroups are called. */
 unsigned engine_slot_number(const struct engine *engine, unsigned i);
 
-/* The supervisor's side of a commit, and of what takes long to hash (executor/supervisor.c). */
+/* What the worker asks the supervisor for (executor/supervisor.c). */
+enum commit_kind {
+	COMMIT_LAYER,	/* the fd is a directory, to be stored as a layer */
+	COMMIT_BLOB,	/* the fd is a file, to be stored as a blob of at most max_bytes; only seq and max_bytes are looked at */
+	COMMIT_NURSERY, /* no fd: start another nursery, as the last one has ended or is about to; its socket comes with the reply, whose seq is 0 */
+};
 struct commit_request {
-	uint32_t seq;
+	uint32_t seq; /* not 0 */
 	uint32_t uid_base;
-	uint32_t blob; /* the fd is a file, to be stored as a blob of at most max_bytes; only seq and max_bytes are looked at */
+	uint32_t kind; /* enum commit_kind */
 	uint64_t max_bytes, max_entries;
 	char prefix[JOB_PATH_MAX + 1];
 };

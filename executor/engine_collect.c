@@ -116,7 +116,7 @@ static bool store_elsewhere(struct run *run, const struct job_collect *want, int
 	static struct commit_request request;
 	if (want->as_inline || size <= BLOB_HERE_BYTES || run->engine->config.supervisor < 0)
 		return false;
-	request = (struct commit_request){.seq = ++run->engine->next_commit, .blob = 1, .max_bytes = blob_max(run, want)};
+	request = (struct commit_request){.seq = ++run->engine->next_commit, .kind = COMMIT_BLOB, .max_bytes = blob_max(run, want)};
 	if (fd_send(run->engine->config.supervisor, &request, sizeof(request), &fd, 1) < 0)
 		return false;
 	run->commit_seq = request.seq;

@@ -183,7 +183,9 @@ struct engine {
 	size_t nruntimes;
 	uint32_t next_seq, next_commit;
 	unsigned ncpus;
-	bool dead;
+	bool dead;  /* without its nursery: nothing starts any more */
+	bool ended; /* … and without its files */
+	struct loop_timer grave;
 	bool asked;	      /* engine_ask() waits for its answer */
 	uint64_t answered_us; /* CLOCK_MONOTONIC, of the nursery's latest answer */
 };

@@ -438,7 +438,7 @@ static bool start_over(struct run *run)
 	size_t layers = run->npacks - (ej->job.nfiles > 0 ? 1 : 0);
 	bool stamp = page->step == STEP_FILE && layers > 0 && !ej->stamp_layers;
 	bool cold = run->declined && !ej->run_cold && ej->result.out.len == 0 && ej->result.errout.len == 0;
-	if ((!stamp && !cold) || run->cause != STATUS_MAX)
+	if ((!stamp && !cold) || run->cause != STATUS_MAX || run->engine->dead)
 		return false;
 	struct engine *engine = run->engine;
 	struct seat *seat = run->seat;

@@ -40,6 +40,7 @@ struct metrics {
 	bool stopping;
 	/* jobs */
 	uint64_t jobs[STATUS_MAX]; /* results, by status */
+	uint64_t nurseries;	   /* how often a new one had to be started */
 	uint64_t rerun;		   /* fetched that somebody had had before */
 	uint64_t placed, warm;
 	unsigned running;

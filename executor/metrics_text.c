@@ -69,6 +69,7 @@ static void jobs(FILE *f, const struct metrics *m)
 	}
 	one(f, "petri_jobs_running", "gauge", "Jobs that were taken and have no result yet.", m->running);
 	one(f, "petri_jobs_fetched_total", "counter", "Jobs taken from Redis.", m->queue.fetched);
+	one(f, "petri_nursery_restarts_total", "counter", "How often petri-nursery died and was replaced.", m->nurseries);
 	one(f, "petri_jobs_rerun_total", "counter", "Of these, jobs that somebody had taken before.", m->rerun);
 	one(f, "petri_jobs_duplicate_total", "counter", "Deliveries dropped because the job's id had a result.", m->queue.duplicates);
 	one(f, "petri_jobs_lost_total", "counter", "Jobs killed or dropped because their lease was somebody else's by then.", m->queue.lost);

@@ -93,8 +93,9 @@ void queue_started(struct queue *queue, struct queue_entry *entry, const char *i
  * The strings are copied. @reply may be NULL; @status and @meta_json (may be NULL) are for the reply stream. */
 void queue_finish(struct queue *queue, struct queue_entry *entry, const char *id, const char *result_json,
 	const char *reply, const char *status, const char *meta_json);
-/* queue_release - never dispatched: hand it back with its delivery count restored. */
-void queue_release(struct queue *queue, struct queue_entry *entry);
+/* queue_release - hand it back, to be run by whoever asks next. @ran: it was dispatched, which counts as an attempt; else its delivery count is
+ * restored. */
+void queue_release(struct queue *queue, struct queue_entry *entry, bool ran);
 /* queue_stop - fetch nothing any more, whatever queue_want() says, and hand back what was taken but not emitted. Then
  * step the loop until queue_drained() (within the grace), then queue_free(). */
 void queue_stop(struct queue *queue);

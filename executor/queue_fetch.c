@@ -89,7 +89,7 @@ static void accept_entry(struct queue *queue, const redisReply *packed)
 	else if (entry->pub.attempt > queue->config.max_attempts)
 		outbox_bury(entry);
 	else if (queue->want <= queue->ntaken || (queue->isolated && queue->isolated != entry))
-		queue_release(queue, &entry->pub);
+		queue_release(queue, &entry->pub, false);
 	else if (entry->pub.attempt > 1)
 		queue->isolated = entry; /* fetch_kick() follows, and sees to it */
 	else if (queue->fetching == FETCH_TAKE && entry->id_field && queue->ntaken < ARRAY_SIZE(queue->taken))
@@ -162,7 +162,7 @@ static void looked(struct queue *queue, const redisReply *reply)
 			queue->stats.lost += answer == START_LOST;
 			entry_leave(entry);
 		} else if (!reply || queue->want == 0) { /* without a reply this may be inside a call of the owner's */
-			queue_release(queue, &entry->pub);
+			queue_release(queue, &entry->pub, false);
 		} else {
 			entry->state_written = answer >= 0;
 			entry->cancel_due = answer == START_CANCEL;
@@ -497,7 +497,7 @@ void queue_stop(struct queue *queue)
 	if (queue->ntaken && queue->fetching == FETCH_IDLE)
 		looked(queue, NULL);
 	if (queue->isolated && queue->isolated->state == ENTRY_HELD)
-		queue_release(queue, &queue->isolated->pub);
+		queue_release(queue, &queue->isolated->pub, false);
 }
 
 /* ---- the connection ---- */

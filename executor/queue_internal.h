@@ -36,6 +36,7 @@ struct entry {
 	bool started, start_sent, state_written, cancel_told;
 	bool cancel_due; /* somebody had asked for it before it was ours */
 	bool emitted;	 /* the owner has seen it */
+	bool ran;	 /* RELEASING: it did, and that counts */
 	char *stream;
 	char *json, *id_field, entry_id[64];
 	char *last_consumer;

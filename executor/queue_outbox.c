@@ -175,7 +175,7 @@ static bool send_entry(struct entry *entry)
 		redis_args_str(&args, keys[1]);
 		redis_args_str(&args, queue->consumer);
 		redis_args_str(&args, entry->entry_id);
-		redis_args_u64(&args, entry->pub.attempt - 1);
+		redis_args_u64(&args, entry->pub.attempt - !entry->ran);
 		redis_args_str(&args, queue->bell);
 	}
 	if (redis_link_send(&queue->commands, answered, entry, &args) < 0) {
@@ -241,9 +241,10 @@ void queue_finish(struct queue *queue, struct queue_entry *pub, const char *id, 
 	post(entry, ENTRY_FINISHING);
 }
 
-void queue_release(struct queue *queue, struct queue_entry *pub)
+void queue_release(struct queue *queue, struct queue_entry *pub, bool ran)
 {
 	struct entry *entry = (struct entry *)pub;
+	entry->ran = ran;
 	if (queue->isolated == entry)
 		queue->isolated = NULL;
 	post(entry, ENTRY_RELEASING);

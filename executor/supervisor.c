@@ -26,6 +26,7 @@
 #include "executor/engine.h"
 #include "executor/notify.h"
 #include "executor/spool.h"
+#include "executor/supervisor_nursery.h"
 #include "pool/delegate.h"
 #include "pool/wire.h"
 
@@ -37,7 +38,6 @@
 #define COMMITS_OF_SLOT 4u
 #define COMMITS_MORE 16u
 #define COMMITS_MAX (POOL_SLOTS_MAX * COMMITS_OF_SLOT + COMMITS_MORE)
-#define RESTART_WAIT_MAX_MS 5000u
 #define BEAT_US 1000000u /* without a watchdog: for READY */
 /* After the grace: results that are still to be delivered (10 s, worker.c), and the nursery's end (10 s). */
 #define STOP_EXTRA_MS 25000u
@@ -49,7 +49,8 @@ struct supervisor {
 	int locks, signals;
 	int spool;   /* 0: none */
 	int commits; /* our end of the worker's socket */
-	pid_t worker, nursery;
+	pid_t worker;
+	struct nursery nursery;
 	unsigned ncommits; /* commit children that run, and what each was asked */
 	pid_t commit_pids[COMMITS_MAX];
 	uint32_t commit_seqs[COMMITS_MAX];
@@ -67,13 +68,6 @@ const char *state_dir(const char *flag)
 					 : DEFAULT_STATE;
 }
 
-static const char *project_ids(const char *setting)
-{
-	const char *env = getenv("PETRI_PROJECT_IDS");
-	return setting && *setting ? setting : env ? env
-						   : "";
-}
-
 /* ---- start ---- */
 static int open_locks(struct err *err)
 {
@@ -89,50 +83,6 @@ static int open_locks(struct err *err)
 		return err_say(err, EPERM, "%s must be root's alone", LOCK_DIR);
 	}
 	return fd;
-}
-
-static int nursery_path(char *ret, size_t cap, struct err *err)
-{
-	char self[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	if (n < 0)
-		return err_set(err, errno, "read /proc/self/exe");
-	self[n] = '\0';
-	char *slash = strrchr(self, '/');
-	*slash = '\0';
-	static const char *const places[] = {"%s/petri-nursery", "%s/../libexec/petri/petri-nursery",
-		"%s/../executor/petri-nursery"};
-	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-		n = snprintf(ret, cap, places[i], self);
-#pragma GCC diagnostic pop
-		if (n > 0 && (size_t)n < cap && access(ret, X_OK) == 0)
-			return 0;
-	}
-	return err_say(err, ENOENT, "petri-nursery is neither beside %s/petri nor in ../libexec/petri", self);
-}
-
-static void exec_nursery(struct supervisor *s, const char *path, int sock)
-{
-	char nslots[16];
-	(void)snprintf(nslots, sizeof(nslots), "%u", s->config->nslots);
-	int given[3] = {fcntl(sock, F_DUPFD, 16), fcntl(store_fd(s->store), F_DUPFD, 16), fcntl(s->locks, F_DUPFD, 16)};
-	for (int i = 0; i < 3; i++)
-		if (given[i] < 0 || dup2(given[i], 3 + i) < 0)
-			_exit(125);
-	(void)sys_close_range(6, ~0u, 0);
-	(void)setsid(); /* a terminal's Ctrl-C is the worker's to handle */
-	sigset_t none;
-	(void)sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	char *argv[] = {(char *)"petri-nursery", nslots, (char *)(s->config->force_tmpfs ? "tmpfs" : "auto"), (char *)project_ids(s->config->project_ids), NULL};
-	char level[64], form[64];
-	(void)snprintf(level, sizeof(level), "PETRI_LOG=%s", log_level_name(log_get_level()));
-	(void)snprintf(form, sizeof(form), "PETRI_LOG_FORMAT=%s", log_format_name(log_get_format()));
-	char *envp[] = {level, form, NULL};
-	(void)execve(path, argv, envp);
-	_exit(125);
 }
 
 static int drop_privileges(struct err *err)
@@ -204,48 +154,46 @@ static void run_worker(struct supervisor *s, int nursery, int commits, int beats
 	_exit(code);
 }
 
-/* Worker and nursery each send while the other may be sending: neither may ever fill the socket. A message a slot lies in it
- * at the most, two while slots are being made. */
-static void enlarge(int sock)
-{
-	const int bytes = 8 << 20;
-	if (setsockopt(sock, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) < 0)
-		(void)setsockopt(sock, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
-}
-
 static int start(struct supervisor *s, struct err *err)
 {
-	char path[PATH_MAX];
-	int nursery[2], commits[2];
-	int r = nursery_path(path, sizeof(path), err);
-	if (r < 0)
-		return r;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, nursery) < 0 ||
-		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, commits) < 0)
-		return err_set(err, errno, "make sockets");
-	int beats[2] = {-1, -1};
+	int commits[2], beats[2] = {-1, -1};
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, commits) < 0)
+		return err_set(err, errno, "make a socket");
 	if (s->notify.fd >= 0 && pipe2(beats, O_CLOEXEC | O_NONBLOCK) < 0)
 		return err_set(err, errno, "make a pipe");
-	enlarge(nursery[0]);
-	enlarge(nursery[1]);
-	s->nursery = fork();
-	if (s->nursery == 0)
-		exec_nursery(s, path, nursery[1]);
-	(void)close(nursery[1]);
+	int nursery = nursery_start(&s->nursery, err);
+	if (nursery < 0)
+		return nursery;
 	s->beats = beats[0];
-	s->worker = s->nursery < 0 ? -1 : fork();
+	s->worker = fork();
 	if (s->worker == 0) {
 		(void)close(commits[0]);
-		run_worker(s, nursery[0], commits[1], beats[1]);
+		run_worker(s, nursery, commits[1], beats[1]);
 	}
 	int saved = errno;
 	cleanup_close(&beats[1]);
-	(void)close(nursery[0]);
+	(void)close(nursery);
 	(void)close(commits[1]);
 	s->commits = commits[0];
 	if (s->worker < 0)
 		return err_set(err, saved, "fork");
 	return 0;
+}
+
+/* ---- another nursery for the same worker ---- */
+/* Without one the worker is of no use: then both are started anew. */
+static void replace_nursery(struct supervisor *s)
+{
+	struct err err = ERR_INIT;
+	struct commit_reply reply = {.seq = 0};
+	log_warn("starting petri-nursery again");
+	int sock = nursery_start(&s->nursery, &err);
+	int r = sock < 0 ? sock : fd_send_now(s->commits, &reply, sizeof(reply), &sock, 1);
+	cleanup_close(&sock);
+	if (r < 0) {
+		log_error("petri-nursery: %s", err.msg[0] ? err_msg(&err) : strerror(-r));
+		(void)kill(s->worker, SIGKILL);
+	}
 }
 
 /* ---- commits ---- */
@@ -311,7 +259,7 @@ static void commit(struct supervisor *s, const struct commit_request *request, i
 	sigset_t none;
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	reply.error = request->blob ? store_blob(s, request, fd, &reply, &err) : store_layer(s, request, fd, &reply, &err);
+	reply.error = request->kind == COMMIT_BLOB ? store_blob(s, request, fd, &reply, &err) : store_layer(s, request, fd, &reply, &err);
 	(void)snprintf(reply.message, sizeof(reply.message), "%.250s", err_msg(&err));
 	(void)fd_send(s->commits, &reply, sizeof(reply), NULL, 0);
 	_exit(0);
@@ -328,10 +276,14 @@ static void serve_commits(struct supervisor *s)
 		return;
 	}
 	/* The worker parses hostile bytes: what it says is checked like a stranger's. The range must be a slot's. */
-	bool whole = n == sizeof(request) && nfds == 1;
+	if (n == sizeof(request) && nfds == 0 && request.kind == COMMIT_NURSERY && s->config->restart) {
+		nursery_want(&s->nursery);
+		return;
+	}
+	bool whole = n == sizeof(request) && nfds == 1 && (request.kind == COMMIT_LAYER || request.kind == COMMIT_BLOB);
 	bool sane = whole && memchr(request.prefix, '\0', sizeof(request.prefix)) && request.prefix[0] == '/' && request.uid_base >= POOL_UID_BASE &&
 		request.uid_base < POOL_UID_BASE + POOL_NUMBERS_MAX * POOL_UID_COUNT && request.uid_base % POOL_UID_COUNT == POOL_UID_BASE % POOL_UID_COUNT;
-	if (whole && request.blob)
+	if (whole && request.kind == COMMIT_BLOB)
 		sane = request.max_bytes < UINT64_MAX;
 	if (sane)
 		commit(s, &request, fds[0]);
@@ -391,10 +343,8 @@ static bool reap(struct supervisor *s, int *ret_status)
 			s->worker = 0;
 			*ret_status = status;
 			ended = true;
-		} else if (pid == s->nursery) {
-			s->nursery = 0;
-			if (WIFSIGNALED(status))
-				log_error("petri-nursery was killed by signal %d", WTERMSIG(status));
+		} else if (pid == s->nursery.pid) {
+			nursery_ended(&s->nursery, status);
 		} else {
 			commit_ended(s, pid, status);
 		}
@@ -407,7 +357,7 @@ static int wait_worker(struct supervisor *s)
 	int status = 0;
 	for (;;) {
 		struct pollfd p[3] = {{.fd = s->signals, .events = POLLIN}, {.fd = s->commits, .events = POLLIN}, {.fd = s->beats, .events = POLLIN}};
-		if (poll(p, 3, -1) < 0 && errno != EINTR)
+		if (poll(p, 3, nursery_poll_ms(&s->nursery)) < 0 && errno != EINTR)
 			break;
 		if (p[2].revents && s->beats >= 0)
 			on_beat(s);
@@ -418,27 +368,13 @@ static int wait_worker(struct supervisor *s)
 			if (reap(s, &status))
 				break;
 		}
+		if (nursery_is_due(&s->nursery))
+			replace_nursery(s);
 	}
+	s->nursery.due_us = 0;
 	cleanup_close(&s->commits);
 	cleanup_close(&s->beats);
 	return status;
-}
-
-/* The nursery ends by itself when the worker's socket closes, and takes all slots down with it. */
-static void wait_nursery(struct supervisor *s)
-{
-	if (s->nursery <= 0)
-		return;
-	int status;
-	for (int waited = 0; waited < 10000; waited++) {
-		pid_t r = waitpid(s->nursery, &status, WNOHANG);
-		if (r == s->nursery || (r < 0 && errno == ECHILD))
-			break;
-		if (waited == 9999)
-			(void)kill(s->nursery, SIGKILL);
-		(void)poll(NULL, 0, 1);
-	}
-	s->nursery = 0;
 }
 
 static int block_signals(struct err *err)
@@ -457,14 +393,14 @@ static int block_signals(struct err *err)
 
 static int run_until_end(struct supervisor *s, struct err *err)
 {
-	unsigned wait_ms = 100;
+	unsigned wait_ms = RESTART_WAIT_MIN_MS;
 	for (;;) {
 		uint64_t started = now_us();
 		int r = start(s, err);
 		if (r < 0)
 			return r;
 		int status = wait_worker(s);
-		wait_nursery(s);
+		nursery_wait(&s->nursery);
 		/* 70 is a fair exit code for `petri run`'s job. */
 		bool died = WIFSIGNALED(status) || (s->config->restart && WEXITSTATUS(status) == WORKER_EXIT_RESTART);
 		if (!died)
@@ -473,8 +409,8 @@ static int run_until_end(struct supervisor *s, struct err *err)
 			log_error("the worker was killed by signal %d", WTERMSIG(status));
 		if (!s->config->restart || s->stopping)
 			return 125;
-		if (now_us() - started > 60000000)
-			wait_ms = 100;
+		if (now_us() - started > RESTART_FORGET_US)
+			wait_ms = RESTART_WAIT_MIN_MS;
 		log_warn("starting worker and nursery again in %u ms", wait_ms);
 		notify_send(&s->notify, "STATUS=Starting worker and nursery again.");
 		(void)poll(NULL, 0, (int)wait_ms);
@@ -534,6 +470,7 @@ int supervise(const struct supervisor_config *config)
 		r = s.locks = open_locks(&err);
 	if (r >= 0)
 		r = s.signals = block_signals(&err);
+	s.nursery = (struct nursery){.config = config, .store = s.store ? store_fd(s.store) : -1, .locks = s.locks};
 	if (r >= 0)
 		r = run_until_end(&s, &err);
 	if (s.store && config->restart)

@@ -5,6 +5,7 @@
 #include "executor/worker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <sched.h>
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "executor/engine.h"
@@ -27,7 +29,10 @@
 #define FIRST_BEAT_US 20000
 #define SHOW_US 500000u
 #define LOOK_ON_US 120000000u /* longer than anybody waits between two scrapes */
-#define DYING_US 500000	      /* for a last word to Redis; the lease of what is not said there runs out */
+#define REVIVE_LOOK_US 5000u
+#define REVIVE_US 5000000u   /* for what ran to be gone */
+#define NURSERY_US 60000000u /* for a new nursery to come: the supervisor may wait for the old one, and between two that fail */
+#define DYING_US 500000	     /* for a last word to Redis; the lease of what is not said there runs out */
 
 struct worker {
 	const struct worker_config *config;
@@ -47,6 +52,12 @@ struct worker {
 	bool stopping, was_ready;
 	uint64_t beat_us, beat_done; /* at the last heartbeat */
 	bool dying;		     /* the engine cannot go on: what it still says of jobs is not their result */
+	bool given_up;		     /* … and there is no other: the process ends */
+	int supervisor;		     /* our own; the engine has a copy */
+	struct loop_op supervisor_op;
+	struct loop_timer revive;
+	uint64_t revive_until_us;
+	bool asked_for_nursery;
 	int exit_code;
 	struct metrics metrics;
 	struct metrics_server *server; /* or NULL */
@@ -81,7 +92,7 @@ static void unlink_active(struct active *a)
 
 static void maybe_end(struct worker *w)
 {
-	if ((w->dying || (w->stopping && w->nactive == 0)) && queue_drained(w->queue))
+	if ((w->given_up || (w->stopping && w->nactive == 0)) && queue_drained(w->queue))
 		loop_stop(w->loop);
 }
 
@@ -100,7 +111,7 @@ static void finish(struct active *a)
 		if (json)
 			queue_finish(w->queue, a->entry, a->id, json, a->ej.job.reply, job_status_name(result->status), meta);
 		else
-			queue_release(w->queue, a->entry);
+			queue_release(w->queue, a->entry, false);
 	}
 	w->done++;
 	unlink_active(a);
@@ -198,7 +209,7 @@ static void on_job(void *ctx, struct queue_entry *entry)
 	struct reject why = {0};
 	struct active *a = w->dying ? NULL : make_active(w, entry);
 	if (!a) {
-		queue_release(w->queue, entry);
+		queue_release(w->queue, entry, false);
 		return;
 	}
 	int r = job_parse(entry->json, entry->json_len, &w->config->max_limits, &a->ej.job, &why);
@@ -340,7 +351,7 @@ static void on_grace(struct loop_timer *timer)
 		next = a->next;
 		log_warn("job=%s still runs after the grace period; handing it back", a->id);
 		if (a->entry)
-			queue_release(w->queue, TAKE_PTR(a->entry));
+			queue_release(w->queue, TAKE_PTR(a->entry), false);
 		engine_cancel(w->engine, &a->ej);
 	}
 	loop_timer_set(w->loop, &w->drain, now_us() + 10000000);
@@ -404,28 +415,104 @@ static void on_signal(struct loop_op *op, int res)
 	loop_poll(w->loop, op, w->signals, POLLIN);
 }
 
-/*
- * Nothing of what runs can finish: the engine has killed it, and unacknowledged it will be run again by whoever claims it.
- * What never started goes back at once, uncounted, and what was finished before still goes out, where Redis answers.
- */
-static void on_engine_fatal(void *ctx, const struct err *err)
+/* ---- without its nursery ---- */
+/* The supervisor starts worker and nursery anew. What was finished before still goes out, where Redis answers. */
+static void give_up(struct worker *w)
 {
-	struct worker *w = ctx;
-	log_error("%s", err_msg(err));
 	w->exit_code = WORKER_EXIT_RESTART;
-	w->dying = true;
+	w->given_up = true;
+	loop_timer_clear(w->loop, &w->revive);
 	if (!w->queue) {
 		loop_stop(w->loop);
 		return;
 	}
 	queue_stop(w->queue);
-	for (struct active *a = w->active; a; a = a->next) {
-		struct queue_entry *entry = TAKE_PTR(a->entry);
-		if (entry && !a->started)
-			queue_release(w->queue, entry);
-	}
 	loop_timer_set(w->loop, &w->drain, now_us() + DYING_US);
 	on_look(&w->look);
+}
+
+static void ask_for_nursery(struct worker *w)
+{
+	static struct commit_request request;
+	request = (struct commit_request){.kind = COMMIT_NURSERY};
+	engine_end(w->engine);
+	w->asked_for_nursery = true;
+	if (fd_send(w->supervisor, &request, sizeof(request), NULL, 0) < 0) {
+		give_up(w);
+		return;
+	}
+	loop_poll(w->loop, &w->supervisor_op, w->supervisor, POLLIN);
+	loop_timer_set(w->loop, &w->revive, now_us() + NURSERY_US);
+}
+
+/* Until the last job of the old engine is gone, then until the new nursery is there. */
+static void on_revive(struct loop_timer *timer)
+{
+	struct worker *w = timer->data;
+	for (struct active *a = w->active, *next; a; a = next) {
+		next = a->next;
+		engine_cancel(w->engine, &a->ej);
+	}
+	if (w->asked_for_nursery || (w->nactive > 0 && now_us() > w->revive_until_us))
+		give_up(w);
+	else if (w->nactive > 0)
+		loop_timer_set(w->loop, timer, now_us() + REVIVE_LOOK_US);
+	else
+		ask_for_nursery(w);
+}
+
+static void on_supervisor(struct loop_op *op, int res)
+{
+	struct worker *w = op->data;
+	struct err err = ERR_INIT;
+	struct commit_reply reply;
+	int fds[FD_PASS_MAX];
+	size_t nfds = 0;
+	ssize_t n = res < 0 ? res : fd_recv(w->supervisor, &reply, sizeof(reply), fds, &nfds, MSG_DONTWAIT);
+	if (n != sizeof(reply) || reply.seq != 0 || nfds != 1) {
+		fd_close_many(fds, nfds);
+		if (n > 0 || n == -EAGAIN) /* of a commit that nobody waits for any more */
+			loop_poll(w->loop, op, w->supervisor, POLLIN);
+		return;
+	}
+	loop_timer_clear(w->loop, &w->revive);
+	int r = fcntl(w->supervisor, F_DUPFD_CLOEXEC, 3);
+	if (r < 0)
+		fd_close_many(fds, nfds);
+	r = r < 0 ? err_set(&err, errno, "copy a socket") : engine_replace(w->engine, fds[0], r, &w->engine, &err);
+	if (r < 0) {
+		log_error("%s", err_msg(&err));
+		give_up(w);
+		return;
+	}
+	log_info("petri-nursery was replaced");
+	w->dying = w->asked_for_nursery = false;
+	w->metrics.nurseries++;
+	update_want(w);
+}
+
+/*
+ * Nothing of what runs can finish: the engine has killed it. All of it goes back to Redis at once, what never started uncounted, and this
+ * worker, its results, its connections and its leases go on with another nursery.
+ */
+static void on_engine_fatal(void *ctx, const struct err *err)
+{
+	struct worker *w = ctx;
+	log_error("%s", err_msg(err));
+	w->dying = true;
+	for (struct active *a = w->queue ? w->active : NULL; a; a = a->next) {
+		struct queue_entry *entry = TAKE_PTR(a->entry);
+		if (entry)
+			queue_release(w->queue, entry, a->started);
+	}
+	update_want(w);
+	if (w->stopping || !w->queue) {
+		give_up(w);
+		return;
+	}
+	w->revive_until_us = now_us() + REVIVE_US;
+	/* Not from here: the engine is in the middle of something. */
+	loop_timer_set(w->loop, &w->revive, now_us());
 }
 
 static int connect_queue(struct worker *w, struct err *err)
@@ -467,12 +554,16 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 	w.look = (struct loop_timer){.fn = on_look, .data = &w};
 	w.pulse = (struct loop_timer){.fn = on_pulse, .data = &w};
 	w.show = (struct loop_timer){.fn = on_show, .data = &w};
+	w.revive = (struct loop_timer){.fn = on_revive, .data = &w};
+	w.supervisor_op = (struct loop_op){.fn = on_supervisor, .data = &w};
+	w.supervisor = fds->supervisor;
+	int supervisor = fcntl(w.supervisor, F_DUPFD_CLOEXEC, 3);
 	if (c->pin)
 		keep_off_slots(c->slots);
 	w.signals = worker_signals();
 	w.signal_op = (struct loop_op){.fn = on_signal, .data = &w};
-	struct engine_config config = {.loop = w.loop, .store = fds->store, .nursery = fds->nursery, .supervisor = fds->supervisor, .name = c->name, .policy_dirs = c->policies[0] ? dirs : NULL, .warm_image = c->warm_image[0] ? c->warm_image : NULL, .warm_policy = c->warm_policy[0] ? c->warm_policy : NULL, .pin = c->pin, .max_limits = &c->max_limits, .capacity = on_capacity, .fatal = on_engine_fatal, .ctx = &w};
-	int r = engine_new(&config, &w.engine, &err);
+	struct engine_config config = {.loop = w.loop, .store = fds->store, .nursery = fds->nursery, .supervisor = supervisor, .name = c->name, .policy_dirs = c->policies[0] ? dirs : NULL, .warm_image = c->warm_image[0] ? c->warm_image : NULL, .warm_policy = c->warm_policy[0] ? c->warm_policy : NULL, .pin = c->pin, .max_limits = &c->max_limits, .capacity = on_capacity, .fatal = on_engine_fatal, .ctx = &w};
+	int r = supervisor < 0 ? err_set(&err, errno, "copy a socket") : engine_new(&config, &w.engine, &err);
 	if (r == 0)
 		r = connect_queue(&w, &err);
 	if (r == 0)

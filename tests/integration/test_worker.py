@@ -343,12 +343,65 @@ def test_worker_killed(t):
     crash(t, "petri-worker", signal.SIGKILL)
 
 
+def open_files(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def nursery_gone(t, sig):
+    """The worker goes on with another: long before any lease runs out the job runs again, what waited in the worker's memory is there still."""
+    worker = t.worker("--lease", "60s", "--max-attempts", "9", slots=2)
+    process, nursery = child_named(worker, "petri-worker"), child_named(worker, "petri-nursery")
+    t.equal(worker.do(echo("before"))["status"], "exited")
+    files = open_files(process)
+    for attempt in (1, 2):
+        worker.submit({**sleeper(f"mid-{attempt}", 1.5), "reply": "front", "commit": "/work", "collect": ["/etc/hostname"]})
+        running(t, worker, f"mid-{attempt}")
+        os.kill(nursery, sig)
+        t.eventually(lambda: child_named(worker, "petri-nursery") not in (None, nursery), f"a new nursery\n{worker.log}", 15)
+        nursery = child_named(worker, "petri-nursery")
+        result = settled(t, worker, f"mid-{attempt}", "exited", timeout=20)
+        t.equal((result["stdout"]["data"], result["attempt"]), ("slept\n", 2), result)
+        t.equal(child_named(worker, "petri-worker"), process, worker.log)
+        for i in range(4):
+            t.equal(worker.do(echo(f"after-{attempt}-{i}"))["stdout"]["data"], "hi\n")
+    t.eventually(lambda: open_files(process) <= files, f"the worker keeps files of the old ones: {files} before, {open_files(process)} now", 10)
+    t.equal(worker.client("XLEN", f"{PREFIX}:results:front"), 2)
+    nothing_open(t, worker.client)
+    t.equal(worker.stop(), 0, worker.log)
+
+
 def test_nursery_killed(t):
-    crash(t, "petri-nursery", signal.SIGKILL)
+    nursery_gone(t, signal.SIGKILL)
 
 
 def test_nursery_terminated(t):
-    crash(t, "petri-nursery", signal.SIGTERM)
+    nursery_gone(t, signal.SIGTERM)
+
+
+def test_nursery_that_hangs_is_killed_and_replaced(t):
+    """Stopped, it neither ends nor answers; killed in the middle of that, with jobs that wait for a slot, its successor serves them."""
+    worker = t.worker("--lease", "60s", slots=1)
+    t.equal(worker.do(echo("before"))["status"], "exited")
+    process, nursery = child_named(worker, "petri-worker"), child_named(worker, "petri-nursery")
+    os.kill(nursery, signal.SIGSTOP)
+    worker.submit(echo("first"))  # into the warm slot, which is not made again
+    settled(t, worker, "first", "exited")
+    worker.submit(echo("second"))
+    time.sleep(0.3)
+    os.kill(nursery, signal.SIGKILL)
+    t.equal(settled(t, worker, "second", "exited")["attempt"], 1)
+    t.equal(child_named(worker, "petri-worker"), process, worker.log)
+
+
+def test_term_while_the_nursery_is_replaced(t):
+    worker = t.worker("--lease", "60s", slots=1)
+    worker.submit(sleeper("mid", 1.5))
+    running(t, worker, "mid")
+    os.kill(child_named(worker, "petri-nursery"), signal.SIGKILL)
+    worker.process.terminate()
+    worker.process.wait(20 * t.scale)
+    second = t.worker(slots=1)
+    t.equal(settled(t, second, "mid", "exited")["attempt"], 2)
 
 
 def test_nursery_killed_before_a_job_began(t):

@@ -163,7 +163,7 @@ Test(queue_lease, released_jobs_keep_their_count)
 	a.slots = 0;
 	a.out = 0;
 	queue_want(a.queue, 0);
-	queue_release(a.queue, a.held[0]);
+	queue_release(a.queue, a.held[0], false);
 	uint64_t begin = now_us();
 	UNTIL(queue_drained(a.queue));
 	UNTIL(b.njobs == 1);

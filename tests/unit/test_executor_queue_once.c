@@ -230,7 +230,7 @@ static void crew_work(struct crew *crew)
 	memcpy(id, crew->ids[i], sizeof(id));
 	crew_forget(crew, i);
 	if (rand() % 8 == 0)
-		queue_release(crew->w.queue, entry);
+		queue_release(crew->w.queue, entry, false);
 	else
 		queue_finish(crew->w.queue, entry, id, json, "front", "exited", NULL);
 }

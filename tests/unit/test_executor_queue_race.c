@@ -102,7 +102,7 @@ Test(queue_race, a_state_key_belongs_to_its_entry)
 	run_for(30);
 	cr_assert_str_eq(redis("HGET petri:state:x worker")->str, "wa");
 	queue_want(b.queue, 0);
-	queue_release(b.queue, b.held[0]);
+	queue_release(b.queue, b.held[0], false);
 	UNTIL(queue_drained(b.queue));
 	cr_assert_str_eq(redis("HGET petri:state:x worker")->str, "wa");
 	queue_free(a.queue);
