@@ -81,7 +81,7 @@ static int submit(struct client_options *o, const char *path)
 static const struct option submit_options[] = {
 	{.name = "wait", .kind = OPTION_SWITCH, CLIENT(wait), .help = "wait for the result and print it instead of the id"},
 	{.name = "timeout", .arg = "DURATION", .kind = OPTION_DURATION, CLIENT(timeout_ms), .standard = "none", .help = "with --wait: give up after so long", .more = "The job is not cancelled by that."},
-	{.name = "max-depth", .arg = "N", .kind = OPTION_COUNT, CLIENT(max_depth), .standard = "none", .help = "do not submit when so many jobs wait in the stream"},
+	{.name = "max-depth", .arg = "N", .kind = OPTION_COUNT, CLIENT(max_depth), .standard = "none", .help = "do not submit when so many jobs wait in the stream", .more = "The workers' --max-queue counts as well; the lesser of the two does."},
 	REDIS_OPTIONS(struct client_options, redis),
 	{0},
 };
@@ -89,7 +89,7 @@ static const struct option submit_options[] = {
 static const struct exit_code submit_codes[] = {
 	{"0", "accepted; with --wait a result was printed, whatever it says"},
 	{"1", "Redis failed, or the wait timed out"},
-	{"75", "the queue is full (--max-depth)"},
+	{"75", "the queue is full (--max-depth, or the workers' --max-queue)"},
 	{"125", "the job was refused before it was sent, or the command line is wrong"},
 	{0},
 };

@@ -41,6 +41,7 @@ struct queue_config {
 	uint64_t lease_ms;  /* 30000 */
 	uint64_t result_ttl_ms;
 	unsigned max_attempts;
+	uint64_t max_queue; /* told to clients: more may not wait in a stream; 0: nothing is told */
 	bool allow_volatile;
 	unsigned slots; /* for the heartbeat */
 	int spool;	/* a directory for results that wait (spool_make_dir()), becomes the queue's; 0: none */

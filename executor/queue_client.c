@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "base/parse.h"
 #include "base/sys.h"
 #include "executor/queue_internal.h"
 #include "executor/redis_sync.h"
@@ -91,6 +92,20 @@ static int stream_of(const struct queue_client *client, const struct job *job, c
 	return 0;
 }
 
+/* What the workers tell (--max-queue), where that is less than the caller's own bound. */
+static int max_queue(struct queue_client *client, uint64_t *max, struct err *err)
+{
+	char key[QUEUE_KEY_MAX];
+	uint64_t told;
+	client_key(client, key, "max_queue", "");
+	const char *words[] = {"GET", key};
+	_cleanup_reply_ redisReply *reply = NULL;
+	int r = redis_sync_words(&client->sync, words, 2, &reply, err);
+	if (r == 0 && redis_reply_is_string(reply) && parse_u64(reply->str, &told, NULL) == 0 && told > 0)
+		*max = *max ? MIN(*max, told) : told;
+	return r;
+}
+
 /* Depth is what nobody has taken yet: the stream's length without what is pending. */
 static int check_depth(struct queue_client *client, const char *stream, uint64_t max, struct err *err)
 {
@@ -151,6 +166,7 @@ int queue_client_submit(struct queue_client *client, const struct job *job, cons
 		return err_say(err, EMSGSIZE, "a job has at most %u bytes", JOB_JSON_MAX);
 	int r = job->id[0] ? check_id(job->id, err) : 0;
 	r = r < 0 ? r : stream_of(client, job, stream, err);
+	r = r < 0 ? r : max_queue(client, &max_depth, err);
 	if (r == 0 && max_depth)
 		r = check_depth(client, stream, max_depth, err);
 	if (r < 0)

@@ -281,6 +281,15 @@ static void send_heartbeat(struct queue *queue)
 	redis_args_str(&add, all);
 	redis_args_str(&add, queue->name);
 	(void)redis_link_send(&queue->commands, heartbeat_told, queue, &set);
+	if (queue->config.max_queue) { /* without a TTL: when all workers are away it matters most */
+		_cleanup_args_ struct redis_args bound = {0};
+		char name[QUEUE_KEY_MAX];
+		queue_key(queue, name, "max_queue", "");
+		redis_args_str(&bound, "SET");
+		redis_args_str(&bound, name);
+		redis_args_u64(&bound, queue->config.max_queue);
+		(void)redis_link_send(&queue->commands, NULL, NULL, &bound);
+	}
 	(void)redis_link_send(&queue->commands, NULL, NULL, &expire);
 	(void)redis_link_send(&queue->commands, NULL, NULL, &add);
 }

@@ -519,7 +519,7 @@ static int connect_queue(struct worker *w, struct err *err)
 {
 	static const struct queue_events events = {.job = on_job, .cancel = on_cancel, .lost = on_lost, .finished = on_finished, .fatal = on_queue_fatal, .beat = on_beat};
 	const struct worker_config *c = w->config;
-	struct queue_config config = {.url = c->url, .prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms, .result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .allow_volatile = c->allow_volatile, .slots = c->slots, .spool = w->spool};
+	struct queue_config config = {.url = c->url, .prefix = c->prefix, .name = c->name, .lease_ms = c->lease_ms, .result_ttl_ms = c->result_ttl_ms, .max_attempts = c->max_attempts, .max_queue = c->max_queue, .allow_volatile = c->allow_volatile, .slots = c->slots, .spool = w->spool};
 	return queue_new(w->loop, &config, &events, w, &w->queue, err);
 }
 

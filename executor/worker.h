@@ -32,6 +32,7 @@ struct worker_config {
 	unsigned slots;
 	uint64_t lease_ms, result_ttl_ms, grace_ms;
 	unsigned max_attempts;
+	uint64_t max_queue;
 	bool allow_volatile, pin;
 	char warm_image[1024], warm_policy[65];
 	char policies[512]; /* a directory of profiles, searched before the built-in ones */

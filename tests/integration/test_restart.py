@@ -6,7 +6,7 @@ import signal
 import time
 
 from lib import PREFIX, main
-from test_worker import child_named
+from test_worker_death import child_named
 
 
 def sleeper(name, seconds):

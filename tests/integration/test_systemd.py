@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from lib import Skip, main
-from test_worker import child_named
+from test_worker_death import child_named
 
 WATCHDOG_US = 400000
 

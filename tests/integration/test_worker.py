@@ -1,7 +1,5 @@
 """The worker on Redis: every job gets exactly one result, whatever dies in between."""
 import json
-import os
-import signal
 import subprocess
 import time
 
@@ -43,18 +41,6 @@ def nothing_open(t, client):
         if client("EXISTS", key):
             t.equal(client("XLEN", key), 0, stream)
             t.equal(client("XPENDING", key, "petri")[0], 0, stream)
-
-
-def child_named(worker, name):
-    """The pid of petri-worker or petri-nursery beneath the supervisor."""
-    for pid in worker.pids():
-        try:
-            with open(f"/proc/{pid}/comm", encoding="utf-8") as f, open(f"/proc/{pid}/stat", encoding="utf-8") as g:
-                if f.read().strip() == name and int(g.read().rpartition(")")[2].split()[1]) == worker.process.pid:
-                    return pid
-        except OSError:
-            pass
-    return None
 
 
 # ---- the ordinary ----
@@ -247,6 +233,26 @@ def test_queue_full(t):
         settled(t, worker, f"q{i}", "exited")
 
 
+def test_queue_full_for_all(t):
+    """The workers' own bound holds for clients that name none, and after the workers are gone."""
+    worker = t.worker("--max-queue", "2", slots=1)
+    t.equal(worker.client("GET", f"{PREFIX}:max_queue"), "2")
+    worker.submit(sleeper("busy", 2))
+    running(t, worker, "busy")
+    runs = [submit(t, echo(f"q{i}")) for i in range(3)]
+    t.equal([run.code for run in runs], [0, 0, 75], runs[2])
+    t.check("queue full: 2 jobs wait" in runs[2].err, runs[2])
+    t.equal(submit(t, echo("less"), "--max-depth", 1).code, 75)
+    call(t, "cancel", "busy")
+    for i in range(2):
+        settled(t, worker, f"q{i}", "exited")
+    t.equal(worker.stop(), 0, worker.log)
+    redis = t.redis.client()
+    t.equal([submit(t, echo(f"r{i}"), "--max-depth", 9).code for i in range(3)], [0, 0, 75])
+    redis("SET", f"{PREFIX}:max_queue", "many")  # nobody's number: no bound
+    t.equal(submit(t, echo("r3")).code, 0)
+
+
 def test_wait_with_timeout(t):
     run = submit(t, echo("nobody"), "--wait", "--timeout", "300ms")
     t.equal(run.code, 1, run)
@@ -320,137 +326,6 @@ def test_idle_worker_stops_at_once(t):
     start = time.monotonic()
     t.equal(worker.stop(), 0, worker.log)
     t.check(time.monotonic() - start < 2 * t.scale, worker.log)
-
-
-def crash(t, name, sig):
-    """Kill a process of the worker mid-job: it is replaced, the job runs again, and gets exactly one result."""
-    worker = t.worker("--lease", f"{max(1, int(t.scale))}s", slots=2)
-    worker.submit({**sleeper("mid", 1.5), "reply": "front"})
-    running(t, worker, "mid")
-    victim = child_named(worker, name)
-    t.check(victim, f"no {name} beneath the supervisor: {worker.pids()}")
-    os.kill(victim, sig)
-    t.eventually(lambda: child_named(worker, name) not in (None, victim), f"a new {name}\n{worker.log}", 15)
-    result = settled(t, worker, "mid", "exited", timeout=40)
-    t.equal((result["stdout"]["data"], result["attempt"] > 1), ("slept\n", True), result)
-    t.equal(worker.do(echo("after"))["stdout"]["data"], "hi\n")
-    t.equal(worker.client("XLEN", f"{PREFIX}:results:front"), 1)
-    nothing_open(t, worker.client)
-    t.equal(worker.stop(), 0, worker.log)
-
-
-def test_worker_killed(t):
-    crash(t, "petri-worker", signal.SIGKILL)
-
-
-def open_files(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def nursery_gone(t, sig):
-    """The worker goes on with another: long before any lease runs out the job runs again, what waited in the worker's memory is there still."""
-    worker = t.worker("--lease", "60s", "--max-attempts", "9", slots=2)
-    process, nursery = child_named(worker, "petri-worker"), child_named(worker, "petri-nursery")
-    t.equal(worker.do(echo("before"))["status"], "exited")
-    files = open_files(process)
-    for attempt in (1, 2):
-        worker.submit({**sleeper(f"mid-{attempt}", 1.5), "reply": "front", "commit": "/work", "collect": ["/etc/hostname"]})
-        running(t, worker, f"mid-{attempt}")
-        os.kill(nursery, sig)
-        t.eventually(lambda: child_named(worker, "petri-nursery") not in (None, nursery), f"a new nursery\n{worker.log}", 15)
-        nursery = child_named(worker, "petri-nursery")
-        result = settled(t, worker, f"mid-{attempt}", "exited", timeout=20)
-        t.equal((result["stdout"]["data"], result["attempt"]), ("slept\n", 2), result)
-        t.equal(child_named(worker, "petri-worker"), process, worker.log)
-        for i in range(4):
-            t.equal(worker.do(echo(f"after-{attempt}-{i}"))["stdout"]["data"], "hi\n")
-    t.eventually(lambda: open_files(process) <= files, f"the worker keeps files of the old ones: {files} before, {open_files(process)} now", 10)
-    t.equal(worker.client("XLEN", f"{PREFIX}:results:front"), 2)
-    nothing_open(t, worker.client)
-    t.equal(worker.stop(), 0, worker.log)
-
-
-def test_nursery_killed(t):
-    nursery_gone(t, signal.SIGKILL)
-
-
-def test_nursery_terminated(t):
-    nursery_gone(t, signal.SIGTERM)
-
-
-def test_nursery_that_hangs_is_killed_and_replaced(t):
-    """Stopped, it neither ends nor answers; killed in the middle of that, with jobs that wait for a slot, its successor serves them."""
-    worker = t.worker("--lease", "60s", slots=1)
-    t.equal(worker.do(echo("before"))["status"], "exited")
-    process, nursery = child_named(worker, "petri-worker"), child_named(worker, "petri-nursery")
-    os.kill(nursery, signal.SIGSTOP)
-    worker.submit(echo("first"))  # into the warm slot, which is not made again
-    settled(t, worker, "first", "exited")
-    worker.submit(echo("second"))
-    time.sleep(0.3)
-    os.kill(nursery, signal.SIGKILL)
-    t.equal(settled(t, worker, "second", "exited")["attempt"], 1)
-    t.equal(child_named(worker, "petri-worker"), process, worker.log)
-
-
-def test_term_while_the_nursery_is_replaced(t):
-    worker = t.worker("--lease", "60s", slots=1)
-    worker.submit(sleeper("mid", 1.5))
-    running(t, worker, "mid")
-    os.kill(child_named(worker, "petri-nursery"), signal.SIGKILL)
-    worker.process.terminate()
-    worker.process.wait(20 * t.scale)
-    second = t.worker(slots=1)
-    t.equal(settled(t, second, "mid", "exited")["attempt"], 2)
-
-
-def test_nursery_killed_before_a_job_began(t):
-    """A job that waits for its slot goes back as it came, and long before its lease runs out."""
-    worker = t.worker("--slots", "1", "--lease", "60s")
-    t.equal(worker.do(echo("before"))["status"], "exited")
-    nursery = child_named(worker, "petri-nursery")
-    os.kill(nursery, signal.SIGSTOP)
-    began = time.monotonic()
-    worker.submit(echo("waits", network="loopback"))  # no slot is warm for it
-    t.eventually(lambda: worker.client("XPENDING", f"{PREFIX}:jobs", "petri")[0] == 1, "it is taken")
-    time.sleep(0.2)
-    os.kill(nursery, signal.SIGKILL)
-    result = settled(t, worker, "waits", "exited")
-    t.equal(result["attempt"], 1, f"{result}\n{worker.log[-2000:]}")
-    t.check(time.monotonic() - began < 30, "it waited for its lease")
-    nothing_open(t, worker.client)
-
-
-def test_supervisor_killed(t):
-    """kill -9 of all of it: the next start sweeps what was left, and the job runs again."""
-    worker = t.worker("--lease", "1s", slots=2)
-    worker.submit(sleeper("mid", 1.5))
-    running(t, worker, "mid")
-    pids = worker.pids()
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-    worker.process.wait()
-    second = t.worker("--lease", "1s", slots=2)
-    t.equal(settled(t, second, "mid", "exited", timeout=40)["stdout"]["data"], "slept\n")
-
-
-def test_poison_job(t):
-    """A job whose worker dies each time it runs is given up, with a result that says so."""
-    worker = t.worker("--lease", "300ms", "--max-attempts", "2", slots=1)
-    worker.submit({**sleeper("poison", 20), "limits": {"wall_ms": 60000}})
-    for _ in range(2):
-        running(t, worker, "poison", 20)
-        victim = child_named(worker, "petri-worker")
-        os.kill(victim, signal.SIGKILL)
-        worker.client("DEL", f"{PREFIX}:state:poison")
-        t.eventually(lambda: child_named(worker, "petri-worker") not in (None, victim), "a new worker", 15)
-    result = settled(t, worker, "poison", "internal_error", timeout=40)
-    t.check(result["message"], result)
-    t.equal(worker.client("XLEN", f"{PREFIX}:dead"), 1)
-    nothing_open(t, worker.client)
 
 
 # ---- Redis ----

@@ -38,7 +38,8 @@ HOST_ONLY = (r"^unit/(parse|base|base64|utf8?|job|job_bounds|limits|result|redis
              r"mix|remove_tree|policies_[a-z]+|layers_(tar|dir|image[a-z_]*|blob|store|gc|oci|source|stream|tree_file|store_boot|commit))(/|$)|"
              r"^chaos/|^integration/(help/|runtime/(?!violation|nothing_is_left)|faults/|oci_hostile/|"
              r"oci/(?!layout|whiteouts|many_layers)|import/(?!attributes|the_same_tree)|gc/(?!verify_names|gc_spares)|"
-             r"badinput/|worker/(?!submit_and_wait|cancel|[a-z]+_killed|sigterm|nothing_accumulates|poison)|"
+             r"badinput/|worker/(?!submit_and_wait|cancel|sigterm|nothing_accumulates)|"
+             r"worker_death/(nursery_term|nursery_that|term_)|"
              r"collect/(?!commit|blob|of_a_job)|streams/(?!stdin)|store/(?!store_|init|boot|mount)|"
              r"metrics/|queue_admin/|redis_[a-z]+/|client[a-z_]*/|config[a-z_]*/|systemd/)")
 SCALE = "10"  # an exec under emulation takes 10 to 20 times as long
