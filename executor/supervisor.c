@@ -58,7 +58,7 @@ struct supervisor {
 	unsigned stop_signals;
 	struct notify notify;
 	int beats; /* the worker's, to read; -1: systemd does not ask */
-	bool told_ready;
+	bool told_ready, told_trouble;
 };
 
 const char *state_dir(const char *flag)
@@ -187,6 +187,8 @@ static void replace_nursery(struct supervisor *s)
 	struct err err = ERR_INIT;
 	struct commit_reply reply = {.seq = 0};
 	log_warn("starting petri-nursery again");
+	notify_send(&s->notify, "STATUS=Starting petri-nursery again.");
+	s->told_trouble = true;
 	int sock = nursery_start(&s->nursery, &err);
 	int r = sock < 0 ? sock : fd_send_now(s->commits, &reply, sizeof(reply), &sock, 1);
 	cleanup_close(&sock);
@@ -304,6 +306,9 @@ static void on_beat(struct supervisor *s)
 		return;
 	if (!s->told_ready)
 		notify_send(&s->notify, "READY=1\nSTATUS=Slots are ready.");
+	else if (s->told_trouble)
+		notify_send(&s->notify, "STATUS=Slots are ready.");
+	s->told_trouble = false;
 	if (s->notify.watchdog_us)
 		notify_send(&s->notify, "WATCHDOG=1");
 	s->told_ready = true;
@@ -413,6 +418,7 @@ static int run_until_end(struct supervisor *s, struct err *err)
 			wait_ms = RESTART_WAIT_MIN_MS;
 		log_warn("starting worker and nursery again in %u ms", wait_ms);
 		notify_send(&s->notify, "STATUS=Starting worker and nursery again.");
+		s->told_trouble = true;
 		(void)poll(NULL, 0, (int)wait_ms);
 		wait_ms = MIN(wait_ms * 2, RESTART_WAIT_MAX_MS);
 	}

@@ -94,9 +94,11 @@ def test_watchdog(t):
         worker.do({"id": f"j{i}", "argv": ["/bin/true"]})
     manager.wait("WATCHDOG=1")
     # Killed, they are replaced, and systemd need not know.
-    os.kill(child_named(worker, "petri-nursery"), signal.SIGKILL)
-    manager.wait("STATUS=Starting worker and nursery again.")
-    manager.wait("WATCHDOG=1")
+    for name, said in (("petri-nursery", "petri-nursery"), ("petri-worker", "worker and nursery")):
+        os.kill(child_named(worker, name), signal.SIGKILL)
+        manager.wait(f"STATUS=Starting {said} again.")
+        manager.wait("STATUS=Slots are ready.")
+        manager.wait("WATCHDOG=1")
     t.equal(sum("READY=1" in x for x in manager.said), 1, manager.said)
 
 
