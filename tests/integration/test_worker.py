@@ -223,6 +223,49 @@ def test_not_after(t):
     t.equal(result["stdout"]["data"], "", result)
 
 
+def test_large_documents(t):
+    """Read and written beside the loop: in whatever order they come out of that, each result is its own job's."""
+    worker = t.worker(slots=2)
+    jobs = {}
+    for i in range(5):
+        text = f"{i}\n" * (3 << 19) + "end"
+        jobs[f"large-{i}"] = text
+        worker.submit({"id": f"large-{i}", "argv": ["/bin/cat"], "stdin": {"data": text}, "limits": {"output_bytes": 8 << 20}})
+        worker.submit(echo(f"small-{i}", str(i)))
+        if i == 3:
+            call(t, "cancel", f"large-{i}")
+    for i in range(5):
+        t.equal(worker.result(f"small-{i}")["stdout"]["data"], f"{i}\n")
+        result = worker.result(f"large-{i}")
+        if i == 3:
+            t.check(result["status"] in ("cancelled", "exited"), result["status"])
+            continue
+        t.equal((result["status"], result["stdout"]["truncated"]), ("exited", False), result["message"])
+        t.check(result["stdout"]["data"] == jobs[f"large-{i}"], f"large-{i}: another output")
+    worker.submit({"id": "bad", "argv": ["/bin/true"], "stdin": {"data": "x" * (1 << 20)}, "limits": {"wall": 1}})
+    result = settled(t, worker, "bad", "rejected")
+    t.equal((result["field"], result["reason"]), ("limits.wall", "invalid"))
+    nothing_open(t, worker.client)
+
+
+def test_large_documents_at_the_end(t):
+    """SIGTERM while one is read and another is written: both jobs come to their results."""
+    worker = t.worker("--grace", "20s", slots=2)
+    text = "x" * (7 << 20)
+    worker.submit({"id": "written", "argv": ["/bin/cat"], "stdin": {"data": text}, "limits": {"output_bytes": 8 << 20}})
+    running(t, worker, "written")
+    worker.submit({"id": "read", "argv": ["/usr/bin/wc", "-c"], "stdin": {"data": text}})
+    t.eventually(lambda: worker.client("XPENDING", f"{PREFIX}:jobs", "petri")[0] > 0 or worker.client("EXISTS", f"{PREFIX}:result:read"), "it is taken")
+    t.equal(worker.stop(), 0, worker.log)
+    client = t.redis.client()
+    t.equal(len(json.loads(client("GET", f"{PREFIX}:result:written"))["stdout"]["data"]), len(text))
+    if not client("EXISTS", f"{PREFIX}:result:read"):  # not taken after all, or handed back
+        t.worker(slots=1, name="next")
+        t.eventually(lambda: client("EXISTS", f"{PREFIX}:result:read"), "the next worker's result", 20)
+    t.equal(json.loads(client("GET", f"{PREFIX}:result:read"))["stdout"]["data"], f"{len(text)}\n")
+    nothing_open(t, client)
+
+
 def test_queue_full(t):
     worker = t.worker(slots=1)
     worker.submit(sleeper("busy", 2))
