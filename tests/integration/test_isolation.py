@@ -9,7 +9,7 @@ import time
 from lib import main
 
 PYTHON = "/usr/bin/python3"
-ATTACKS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "attacks")
+PROGRAMS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "programs")
 MIB = 1 << 20
 
 
@@ -230,7 +230,7 @@ print(json.dumps([attempt(os.mknod, "/work/" + str(k), k | 0o666, os.makedev(1, 
 
 
 def test_setuid_programs_give_nothing(t):
-    with open(os.path.join(ATTACKS, "ids.c"), encoding="utf-8") as f:
+    with open(os.path.join(PROGRAMS, "ids.c"), encoding="utf-8") as f:
         program = t.compile(f.read(), "ids", "-static", "-Wall")
     image = t.path("image")
     os.mkdir(image)
