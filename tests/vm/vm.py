@@ -36,7 +36,7 @@ TOOLS = ("qemu-system-x86_64", "mkfs.xfs", "mkswap", "cpio", "modprobe", "depmod
 # try on the VM's kernel as well, and one that measures the machine's speed.
 HOST_ONLY = (r"^unit/(parse|base|base64|utf8?|job|job_bounds|limits|result|redis_url|queue[a-z_]*|worker_config|options|log|loop|runtime|executor_runtime|command|"
              r"mix|remove_tree|policies_[a-z]+|layers_(tar|dir|image[a-z_]*|blob|store|gc|oci|source|stream|tree_file|store_boot|commit))(/|$)|"
-             r"^chaos/|^integration/(help/|runtime/(?!violation|nothing_is_left)|faults/|oci_hostile/|"
+             r"^chaos/|^attacks/|^integration/(help/|runtime/(?!violation|nothing_is_left)|faults/|oci_hostile/|"
              r"oci/(?!layout|whiteouts|many_layers)|import/(?!attributes|the_same_tree)|gc/(?!verify_names|gc_spares)|"
              r"badinput/|worker/(?!submit_and_wait|cancel|[a-z]+_killed|sigterm|nothing_accumulates|poison)|"
              r"collect/(?!commit|blob|of_a_job)|streams/(?!stdin)|store/(?!store_|init|boot|mount)|"
