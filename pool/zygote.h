@@ -26,6 +26,7 @@ struct room_spec {
 	int usr;      /* read-only mount for /usr, or -1 */
 	int scratch;  /* detached mount of the scratch: u/ is the root's upper directory, j/ the jobs' own places */
 	int number;   /* counts the rooms of a slot */
+	uid_t owner;  /* host uid of the slot's root, whose user namespace it becomes */
 	enum pool_network network;
 	int filter; /* memfd with the policy's instructions */
 	unsigned short filter_len;
