@@ -81,7 +81,7 @@ struct zygote {
 	int late_listener; /* the fd of the child's own */
 	int outer[3];	   /* the outer ends of the pipes: stdin, stdout, stderr */
 	pid_t child;
-	struct mask masks[16]; /* of /proc, on this kernel */
+	struct mask masks[24]; /* of /proc, on this kernel */
 	unsigned nmasks;
 	char *init_stack, *child_stack; /* their upper ends */
 };

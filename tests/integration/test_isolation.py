@@ -202,7 +202,7 @@ print(json.dumps([opened, seen > 500]))"""
 
 def test_masked_paths(t):
     """What tells about the machine's kernel: absent, refused or empty."""
-    names = ["kcore", "keys", "key-users", "latency_stats", "timer_list", "timer_stats", "sched_debug", "interrupts",
+    names = ["kcore", "keys", "key-users", "latency_stats", "timer_list", "timer_stats", "sched_debug", "interrupts", "locks",
              "sysrq-trigger",
              "kallsyms", "kpagecount", "kpageflags", "kpagecgroup", "vmallocinfo", "kmsg", "slabinfo"]
     code = PROBE + f"""
