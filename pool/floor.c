@@ -1,6 +1,6 @@
 /*
  * The fixed filter that lies beneath every policy, whatever BPF the policy brings: no foreign system call ABIs, no
- * io_uring, no keyrings, no bpf, no clone3 (whose flags no filter can see), no huge pages, and without a network namespace of the job's
+ * io_uring, no AIO, no keyrings, no bpf, no clone3 (whose flags no filter can see), no huge pages, and without a network namespace of the job's
  * own no way to a socket but nameless connected pairs, which runtimes need for themselves. Installed in the room, before the policy's; what the
  * room and its zygotes need beyond it passes by the gate (pool/gate.h). Async-signal-safe.
  *
@@ -40,7 +40,8 @@ unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets, bool
 {
 	const unsigned refuse = listener ? SECCOMP_RET_USER_NOTIF : RET_NOSYS;
 	static const unsigned always[] = {SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_keyctl,
-		SYS_add_key, SYS_request_key, SYS_bpf, SYS_clone3};
+		SYS_add_key, SYS_request_key, SYS_bpf, SYS_clone3,
+		SYS_io_setup}; /* one count for the whole machine (fs.aio-nr): a job could take all, or tell a number to another */
 	/* A socketpair's end can be bound to an abstract name, which the slot's next job could find taken. */
 	static const unsigned without_sockets[] = {SYS_socket, SYS_bind, SYS_connect, SYS_listen, SYS_accept, SYS_accept4};
 	unsigned n = 0;

@@ -104,7 +104,7 @@ static unsigned verdict(int nr, unsigned arch, bool sockets)
 
 Test(floor, refuses_what_no_policy_may_give)
 {
-	static const int calls[] = {SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_keyctl, SYS_add_key,
+	static const int calls[] = {SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_io_setup, SYS_keyctl, SYS_add_key,
 		SYS_request_key, SYS_bpf, SYS_clone3};
 	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
 		cr_assert_eq(verdict(calls[i], NATIVE, true), SECCOMP_RET_USER_NOTIF, "call %d", calls[i]);
