@@ -15,6 +15,7 @@ An attack is NAME.c: a head comment with "Tries:", "Must:", "Stopped by:" and "W
     // expect POLICY: ENDS     the same, under one policy
     // usage: cpu_ms <= 400    of the result's usage, in that unit: a bound it must keep (<= or >=); may be repeated
     // alone: WHY              in a worker, nothing else runs beside it
+    // driven-by: FILE         a test of that file runs it, since it takes more than one job: not run here
     // native-only: WHY        not on the first-class host (cgroup v2 with project quotas), or: vm-only: WHY, only there
 
 The program prints "HELD: …" for each attempt that was stopped, "BROKEN: …" for each that was not. BROKEN anywhere in its output is
@@ -77,7 +78,7 @@ class Attack:
             source = f.read()
         self.fields = self._fields(source.partition("*/")[0])
         self.flags, self.stdin, self.bounds, self.ends = [], None, [], {"": "exited 0"}
-        self.alone = self.native_only = self.vm_only = None
+        self.alone = self.native_only = self.vm_only = self.driven_by = None
         self.bad = [f"no '{name}:' in the head comment" for name in FIELDS if not self.fields.get(name)]
         for key, value in re.findall(r"^// ([a-z -]+): *(.*)$", source, re.M):
             self._directive(key, value.strip())
@@ -111,6 +112,10 @@ class Attack:
                 self.bad.append(f"usage '{value}' is no bound")
         elif key in ("alone", "native-only", "vm-only"):
             setattr(self, key.replace("-", "_"), value)
+        elif key == "driven-by":
+            self.driven_by = value
+            if not os.path.exists(os.path.join(ROOT, value)):
+                self.bad.append(f"there is no {value}")
         else:
             self.bad.append(f"'{key}' is no directive")
 
@@ -307,7 +312,7 @@ class Pool:
 def run_pool(t, policy, image):
     import_image(t)
     pool = Pool(t, policy, image)
-    attacks = [a for a in map(Attack, names()) if not a.why_not_here()]
+    attacks = [a for a in map(Attack, names()) if not a.driven_by and not a.why_not_here()]
     together = [a for a in attacks if not a.alone]
     # One in eight comes from the store, the rest within the job: both ways, and the stream's memory stays small.
     for i, attack in enumerate(together):
