@@ -40,6 +40,7 @@ HOST_ONLY = (r"^unit/(parse|base|base64|utf8?|job|job_bounds|limits|result|redis
              r"oci/(?!layout|whiteouts|many_layers)|import/(?!attributes|the_same_tree)|gc/(?!verify_names|gc_spares)|"
              r"badinput/|worker/(?!submit_and_wait|cancel|[a-z]+_killed|sigterm|nothing_accumulates|poison)|"
              r"collect/(?!commit|blob|of_a_job)|streams/(?!stdin)|store/(?!store_|init|boot|mount)|"
+             r"attacks_leftovers/(?!the_slot)|attacks_results/|attacks_petri/(?!dying|core_pattern)|"
              r"metrics/|queue_admin/|redis_[a-z]+/|client[a-z_]*/|config[a-z_]*/|systemd/)")
 SCALE = "10"  # an exec under emulation takes 10 to 20 times as long
 DEADLINE_S = {"test": 1800, "demo": 1800, "run": 600, "shell": 0}
@@ -86,7 +87,7 @@ def the_job(options):
     else:
         size = shutil.get_terminal_size()
         job = {"ROWS": size.lines, "COLUMNS": size.columns, "GUEST_TERM": os.environ.get("TERM", "linux")}
-    return {"KIND": options.kind, "REPO": ROOT, "PETRI_TEST_SCALE": SCALE, "PETRI_STATE": "/var/lib/petri",
+    return {"KIND": options.kind, "REPO": ROOT, "PETRI_TEST_SCALE": SCALE, "PETRI_TEST_MACHINE": "1", "PETRI_STATE": "/var/lib/petri",
             "XDG_CACHE_HOME": os.path.dirname(cache_dir()), **job}
 
 
