@@ -150,7 +150,7 @@ static int commit_subdir(struct commit *c, int dir, const char *name, mode_t mod
 	if ((mode & 0300) != 0300)
 		pack_give_up(&c->pack);
 	if (c->depth >= COMMIT_DEPTH_MAX)
-		return err_say(err, ENAMETOOLONG, "'%.300s' is nested deeper than %u directories", c->path, COMMIT_DEPTH_MAX);
+		return err_say(err, ENAMETOOLONG, "directories are nested deeper than %u: '%.100s'", COMMIT_DEPTH_MAX, c->path);
 	_cleanup_(attrs_clear) struct attrs attrs = {.count = 0};
 	_cleanup_close_ int fd = tree_open_beneath(dir, name, O_NOFOLLOW | O_RDONLY | O_DIRECTORY);
 	if (fd < 0)
@@ -194,7 +194,7 @@ static int commit_children(struct commit *c, int dir, struct err *err)
 	for (size_t i = 0; i < names.count && r == 0; i++) {
 		size_t len = strlen(names.names[i]);
 		if (base + 1 + len > TREE_PATH_MAX)
-			return err_say(err, ENAMETOOLONG, "the paths beneath '%.300s' are too long", c->path);
+			return err_say(err, ENAMETOOLONG, "paths are too long beneath '%.100s'", c->path);
 		c->path[base] = '/';
 		memcpy(c->path + base + 1, names.names[i], len + 1);
 		c->path_len = base + 1 + len;

@@ -94,12 +94,13 @@ static int make_nothing(void)
 
 /*
  * What the OCI runtime specification's common defaults mask: of those that this kernel has, those that a job's user could read or
- * write. The others belong to the machine's root, whom no id of a job's is mapped to.
+ * write. The others belong to the machine's root, whom no id of a job's is mapped to. Beside them /proc/locks, which shows the locks of
+ * open file descriptions (fcntl(2), F_OFD_SETLK) of the whole machine, with ranges that another job may choose.
  */
 int room_choose_masks(struct zygote *z)
 {
 	static const char *const files[] = {"/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
-		"/proc/sched_debug", "/proc/interrupts", "/proc/sysrq-trigger", "/proc/kallsyms", "/proc/kpagecount",
+		"/proc/sched_debug", "/proc/locks", "/proc/interrupts", "/proc/sysrq-trigger", "/proc/kallsyms", "/proc/kpagecount",
 		"/proc/kpageflags", "/proc/kpagecgroup", "/proc/vmallocinfo"};
 	static const char *const dirs[] = {"/proc/acpi", "/proc/asound", "/proc/scsi", "/proc/driver"};
 	struct stat st;

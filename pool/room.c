@@ -23,6 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <linux/capability.h>
 #include <linux/seccomp.h>
 
 #include "base/cleanup.h"
@@ -420,6 +421,39 @@ static void room_main(const struct room_spec *given)
 	serve(&room);
 }
 
+/*
+ * The kernel counts what a user has of inotify instances and watches, queued signals, POSIX timers, message queues and locked memory in
+ * each user namespace, and once more, for all in it, on the account of the namespace's owner in the one above (inc_ucount() and
+ * inc_rlimit_get_ucounts(), kernel/ucount.c). The owner is the effective user that makes it: were that root, one job could use up
+ * what root and all other jobs have of these. So it is the slot's root, who is nobody else.
+ *
+ * The change takes the effective capabilities and the death signal away (capabilities(7), prctl(2)), which come back here. A parent
+ * that dies just between is noticed by the end of its socket, as at any other time.
+ */
+static int set_effective_user(uid_t uid)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+	int death = 0;
+	if (prctl(PR_GET_PDEATHSIG, &death, 0, 0, 0) < 0 || syscall(SYS_setresuid, -1, uid, -1) < 0 ||
+		syscall(SYS_capget, &header, data) < 0)
+		return -errno;
+	for (size_t i = 0; i < ARRAY_SIZE(data); i++)
+		data[i].effective = data[i].permitted;
+	if (syscall(SYS_capset, &header, data) < 0 || prctl(PR_SET_PDEATHSIG, death, 0, 0, 0) < 0)
+		return -errno;
+	return 0;
+}
+
+static pid_t clone_as(uid_t owner, struct clone_args *args)
+{
+	int r = set_effective_user(owner);
+	pid_t pid = r < 0 ? r : sys_clone3(args);
+	if (pid != 0 && set_effective_user(0) < 0)
+		_exit(1); /* neither of the two users: nothing would go right from here */
+	return pid;
+}
+
 pid_t room_clone(const struct room_spec *spec, int *ret_pidfd)
 {
 	int pidfd = -1;
@@ -436,7 +470,7 @@ pid_t room_clone(const struct room_spec *spec, int *ret_pidfd)
 		args.flags |= CLONE_PARENT;
 		args.exit_signal = 0;
 	}
-	pid_t pid = sys_clone3(&args);
+	pid_t pid = clone_as(spec->owner, &args);
 	if (pid == 0)
 		room_main(spec);
 	if (pid > 0)

@@ -26,6 +26,7 @@ struct room_spec {
 	int usr;      /* read-only mount for /usr, or -1 */
 	int scratch;  /* detached mount of the scratch: u/ is the root's upper directory, j/ the jobs' own places */
 	int number;   /* counts the rooms of a slot */
+	uid_t owner;  /* host uid of the slot's root, whose user namespace it becomes */
 	enum pool_network network;
 	int filter; /* memfd with the policy's instructions */
 	unsigned short filter_len;
@@ -80,7 +81,7 @@ struct zygote {
 	int late_listener; /* the fd of the child's own */
 	int outer[3];	   /* the outer ends of the pipes: stdin, stdout, stderr */
 	pid_t child;
-	struct mask masks[16]; /* of /proc, on this kernel */
+	struct mask masks[24]; /* of /proc, on this kernel */
 	unsigned nmasks;
 	char *init_stack, *child_stack; /* their upper ends */
 };

@@ -1,13 +1,13 @@
-"""The programs of tests/attacks in a job, and how a job ended."""
+"""The programs of tests/integration/programs in a job, and how a job ended."""
 import os
 
-ATTACKS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "attacks")
+PROGRAMS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "programs")
 EXIT = {"cpu_limit": 124, "wall_limit": 124, "memory_limit": 137, "output_limit": 153, "disk_limit": 122}
 
 
 def program(t, name):
-    """Build tests/attacks/NAME.c; returns the flags that put it at /work/NAME."""
-    with open(os.path.join(ATTACKS, name + ".c"), encoding="utf-8") as f:
+    """Build tests/integration/programs/NAME.c; returns the flags that put it at /work/NAME."""
+    with open(os.path.join(PROGRAMS, name + ".c"), encoding="utf-8") as f:
         return "--file", f"/work/{name}=" + t.compile(f.read(), name, "-Wall", "-Wextra", "-Werror", "-pthread")
 
 

@@ -9,7 +9,7 @@ import time
 from lib import main
 
 PYTHON = "/usr/bin/python3"
-ATTACKS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "attacks")
+PROGRAMS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "programs")
 MIB = 1 << 20
 
 
@@ -116,6 +116,25 @@ def test_host_ids_are_private(t):
     t.check(all(0x70000000 <= uid <= 0x7FFE0000 for uid in found), found)
 
 
+def test_what_the_kernel_counts_by_user(t):
+    """One job takes all that a user may have of inotify instances, signals, timers and queues: another job, and root on the host, miss
+    nothing. Without clone_as() in pool/room.c the second job and root got "0 0 0 0"; so would every other process of root's."""
+    with open(os.path.join(PROGRAMS, "counts.c"), encoding="utf-8") as f:
+        counts = t.compile(f.read(), "counts", "-static", "-Wall")
+    alone = subprocess.run([counts], stdout=subprocess.PIPE, check=True).stdout.split()
+    flags = ("--policy", "default", "--open-files", "1024", "--wall", "60s", "--cpu", "30s", "--file", f"/work/counts={counts}", "--")
+    hog = subprocess.Popen([t.petri.binary, "run", *flags, "/work/counts", "hold"], env=t.petri.env(), stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    t.defer(lambda: (hog.terminate(), hog.wait(), hog.stdout.close()))
+    taken = [int(x) for x in hog.stdout.readline().split()]
+    t.check(len(taken) == 4 and all(taken) and taken[1] >= 1000, f"the first takes all it gets: {taken}")
+    run = t.petri.run(*flags, "/work/counts")
+    t.equal(hog.poll(), None, "the first still holds them")
+    t.equal(run.out.split(), ["4", "4", "4", "1"], run)
+    beside = subprocess.run([counts], stdout=subprocess.PIPE, check=True).stdout.split()
+    t.equal(beside, alone, "root on the host")
+
+
 # ---- files ----
 
 def test_root_directory(t):
@@ -183,7 +202,7 @@ print(json.dumps([opened, seen > 500]))"""
 
 def test_masked_paths(t):
     """What tells about the machine's kernel: absent, refused or empty."""
-    names = ["kcore", "keys", "key-users", "latency_stats", "timer_list", "timer_stats", "sched_debug", "interrupts",
+    names = ["kcore", "keys", "key-users", "latency_stats", "timer_list", "timer_stats", "sched_debug", "interrupts", "locks",
              "sysrq-trigger",
              "kallsyms", "kpagecount", "kpageflags", "kpagecgroup", "vmallocinfo", "kmsg", "slabinfo"]
     code = PROBE + f"""
@@ -230,7 +249,7 @@ print(json.dumps([attempt(os.mknod, "/work/" + str(k), k | 0o666, os.makedev(1, 
 
 
 def test_setuid_programs_give_nothing(t):
-    with open(os.path.join(ATTACKS, "ids.c"), encoding="utf-8") as f:
+    with open(os.path.join(PROGRAMS, "ids.c"), encoding="utf-8") as f:
         program = t.compile(f.read(), "ids", "-static", "-Wall")
     image = t.path("image")
     os.mkdir(image)

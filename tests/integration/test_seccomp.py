@@ -1,4 +1,4 @@
-"""System calls that a sandbox must not have, made raw by tests/attacks/calls.c: what each policy says to each."""
+"""System calls that a sandbox must not have, made raw by programs/calls.c: what each policy says to each."""
 import errno
 import json
 import os
@@ -6,7 +6,7 @@ import platform
 
 from lib import main
 
-SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "attacks", "calls.c")
+SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "programs", "calls.c")
 X86 = platform.machine() == "x86_64"
 
 # Under judge these end the job, and the result names the system call.

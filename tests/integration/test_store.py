@@ -10,7 +10,7 @@ import tarfile
 from lib import main
 
 MIB = 1 << 20
-ATTACKS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "attacks")
+PROGRAMS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "programs")
 
 
 def make_root(t, name="root"):
@@ -18,7 +18,7 @@ def make_root(t, name="root"):
     root = t.path(name)
     os.makedirs(os.path.join(root, "bin"))
     os.makedirs(os.path.join(root, "etc"))
-    with open(os.path.join(ATTACKS, "tool.c"), encoding="utf-8") as f:
+    with open(os.path.join(PROGRAMS, "tool.c"), encoding="utf-8") as f:
         shutil.copy(t.compile(f.read(), "tool", "-static", "-Wall"), os.path.join(root, "bin", "tool"))
     with open(os.path.join(root, "etc", "motd"), "w", encoding="utf-8") as f:
         f.write("welcome\n")

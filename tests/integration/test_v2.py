@@ -8,7 +8,7 @@ import time
 
 from lib import SCALE, main
 from lib_leaks import die_with_parent
-from lib_programs import ATTACKS, cpu_ms, ended, exited, program
+from lib_programs import PROGRAMS, cpu_ms, ended, exited, program
 
 MIB = 1 << 20
 # io HOW BLOCK COUNT FILE: moves COUNT blocks and prints the bytes and the microseconds that took.
@@ -215,7 +215,7 @@ def test_peak_is_the_jobs_own(t):
     """The second job in a slot does not show the first one's peak: set back in place, or in a new leaf."""
     first_class(t)
     worker = t.worker(slots=1)
-    resettable, seen, source = peak_can_be_reset(), [], t.compile(read(os.path.join(ATTACKS, "eat.c")), "eat")
+    resettable, seen, source = peak_can_be_reset(), [], t.compile(read(os.path.join(PROGRAMS, "eat.c")), "eat")
     with open(source, "rb") as f:
         blob = t.petri.call("blob", "put", t.write("program", f.read())).out.strip()
     for mib in (100, 5, 40):
