@@ -1,0 +1,58 @@
+/*
+ * Tries: sockets of every family and type (AF_VSOCK, AF_ALG, AF_PACKET, AF_XDP, AF_RDS, AF_TIPC, AF_BLUETOOTH, AF_CAN, AF_KEY … ), with bits
+ * above the 32 that the kernel takes; raw ones; netlink of every protocol (audit, kobject events, socket diagnosis, netfilter); pairs.
+ * Must: give AF_UNIX, AF_INET, AF_INET6 without raw ones and NETLINK_ROUTE, where the policy has sockets; nothing else: EAFNOSUPPORT,
+ * EPERM, or the job ends by violation.
+ * Stopped by: the policies' rules on the family; raw ones by CAP_NET_RAW.
+ */
+// expect judge: violation socket
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "reach.h"
+
+static const unsigned long highs[] = {0, 0x100000000UL, 0xdead000000000000UL};
+
+static bool allowed(int family, int type, int protocol)
+{
+	if (family == AF_NETLINK)
+		return protocol == 0 && (type == SOCK_RAW || type == SOCK_DGRAM);
+	if (family == AF_UNIX)
+		return true;
+	/* ICMP datagrams are for the groups of ping_group_range, of which a new namespace has none. */
+	return (family == AF_INET || family == AF_INET6) && type != SOCK_RAW && type != SOCK_PACKET && protocol != IPPROTO_ICMP;
+}
+
+static void family_of(int family, unsigned long high)
+{
+	int got = 0;
+	for (int type = 1; type <= 10; type++)
+		for (int protocol = 0; protocol <= 22; protocol++) {
+			int fd = (int)syscall(SYS_socket, high | (unsigned)family, type | SOCK_CLOEXEC, protocol);
+			if (fd < 0)
+				continue;
+			if (!allowed(family, type, protocol)) {
+				broken("family %d, type %d, protocol %d", family, type, protocol);
+				got++;
+			}
+			(void)close(fd);
+		}
+	must(got == 0, "sockets of family %d", family);
+	int pair[2];
+	if (family != AF_UNIX)
+		must_fail_as("a pair", syscall(SYS_socketpair, high | (unsigned)family, SOCK_STREAM, 0, pair));
+}
+
+int main(void)
+{
+	/* The families that judge refuses mildly come first, so that under it more than one is tried. */
+	must(socket(AF_UNIX, SOCK_STREAM, 0) < 64, "AF_UNIX");
+	for (size_t i = 0; i < sizeof(highs) / sizeof(highs[0]); i++)
+		for (int family = 0; family <= 46; family++)
+			family_of(family, highs[i]);
+	static const int far[] = {47, 255, 65535, 0x7fffffff, -1};
+	for (size_t i = 0; i < sizeof(far) / sizeof(far[0]); i++)
+		family_of(far[i], 0);
+	return finish();
+}
