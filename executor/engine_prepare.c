@@ -317,6 +317,9 @@ static int make_strings(struct run *run, const struct job *job, const struct ima
 }
 
 /* ---- limits ---- */
+/* cgroup v1 cannot count network buffers as memory: they get a limit of their own beside it, the part of it that is one in so many. */
+#define SOCKETS_SHARE 8
+
 static int check_limits(struct engine *engine, struct run *run, const struct job *job, struct reject *why)
 {
 	const struct job_limits *l = &job->limits;
@@ -385,6 +388,8 @@ int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, s
 	int r = check_limits(engine, run, job, reject);
 	if (r == 0)
 		r = plan_policy(engine, job, &run->plan, reject);
+	if (r == 0 && run->plan.network != POOL_NET_SHARED)
+		run->limits.sockets_bytes = job->limits.memory_bytes / SOCKETS_SHARE;
 	if (r == 0)
 		r = plan_image(engine, job->image ? job->image : "host", &run->plan, &run->held, &image, reject);
 	if (r == 0)

@@ -1,6 +1,6 @@
 /*
  * The fixed filter that lies beneath every policy, whatever BPF the policy brings: no foreign system call ABIs, no
- * io_uring, no keyrings, no bpf, no clone3 (whose flags no filter can see), and without a network namespace of the job's
+ * io_uring, no keyrings, no bpf, no clone3 (whose flags no filter can see), no huge pages, and without a network namespace of the job's
  * own no way to a socket but nameless connected pairs, which runtimes need for themselves. Installed in the room, before the policy's; what the
  * room and its zygotes need beyond it passes by the gate (pool/gate.h). Async-signal-safe.
  *
@@ -15,8 +15,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/memfd.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
@@ -81,6 +84,21 @@ unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets, bool
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(hints); i++)
 		add(insns, cap, &n, hints[i]);
+	/* Huge pages come from the host's own pool, and no memory limit counts them. Programs that would like some do without. */
+	static const struct {
+		unsigned call, argument, flag;
+	} huge[] = {{SYS_mmap, 3, MAP_HUGETLB}, {SYS_memfd_create, 1, MFD_HUGETLB}, {SYS_shmget, 2, SHM_HUGETLB}};
+	for (size_t i = 0; i < ARRAY_SIZE(huge); i++) {
+		const struct sock_filter one[] = {
+			BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+			BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, huge[i].call, 0, 3),
+			BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)offsetof(struct seccomp_data, args) + huge[i].argument * 8),
+			BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, huge[i].flag, 0, 1),
+			BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOMEM),
+		};
+		for (size_t j = 0; j < ARRAY_SIZE(one); j++)
+			add(insns, cap, &n, one[j]);
+	}
 	add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
 	return n;
 }

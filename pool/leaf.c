@@ -22,6 +22,7 @@ static const char *const files[KNOB_MAX][POOL_DRIVER_MAX] = {
 	[KNOB_EVENTS] = {"cgroup.events", "cgroup.events"},
 	[KNOB_MEMORY_MAX] = {"memory.max", "memory.limit_in_bytes"},
 	[KNOB_SWAP_MAX] = {"memory.swap.max", "memory.memsw.limit_in_bytes"},
+	[KNOB_SOCKETS_MAX] = {NULL, "memory.kmem.tcp.limit_in_bytes"},
 	[KNOB_MEMORY_PEAK] = {"memory.peak", "memory.max_usage_in_bytes"},
 	[KNOB_MEMORY_NOW] = {"memory.current", "memory.usage_in_bytes"},
 	[KNOB_MEMORY_EVENTS] = {"memory.events", "memory.oom_control"},
@@ -170,6 +171,16 @@ static int apply_memory(struct leaf *leaf, const struct leaf_limits *limits, str
 	return r;
 }
 
+/* Only for jobs that can have sockets: the first limit of the kind on a machine makes the kernel patch its network code. */
+static int apply_sockets(struct leaf *leaf, const struct leaf_limits *limits, struct err *err)
+{
+	if (limits->sockets_bytes == 0 || leaf->fd[KNOB_SOCKETS_MAX] < 0)
+		return 0;
+	if (!leaf->fresh && leaf->held.sockets_bytes == limits->sockets_bytes)
+		return 0;
+	return put(leaf, KNOB_SOCKETS_MAX, err, "%" PRIu64, limits->sockets_bytes);
+}
+
 static int apply_cpu(struct leaf *leaf, const struct leaf_limits *limits, struct err *err)
 {
 	if (!leaf->fresh && !leaf->quota_lifted && leaf->held.cpus_milli == limits->cpus_milli)
@@ -247,6 +258,8 @@ static int apply_cpuset(struct leaf *leaf, const struct leaf_limits *limits, str
 int leaf_apply(struct leaf *leaf, const struct wire_host *host, const struct leaf_limits *limits, struct err *err)
 {
 	int r = apply_memory(leaf, limits, err);
+	if (r == 0)
+		r = apply_sockets(leaf, limits, err);
 	if (r == 0)
 		r = apply_cpu(leaf, limits, err);
 	if (r == 0 && (leaf->fresh || leaf->held.pids != limits->pids))

@@ -17,6 +17,7 @@ enum knob {
 	KNOB_EVENTS,	    /* cgroup.events; the same */
 	KNOB_MEMORY_MAX,    /* memory.max; memory.limit_in_bytes */
 	KNOB_SWAP_MAX,	    /* memory.swap.max; memory.memsw.limit_in_bytes (memory and swap together) */
+	KNOB_SOCKETS_MAX,   /* -; memory.kmem.tcp.limit_in_bytes: buffers of all sockets but local ones, which memory.max counts on v2 */
 	KNOB_MEMORY_PEAK,   /* memory.peak; memory.max_usage_in_bytes */
 	KNOB_MEMORY_NOW,    /* memory.current; memory.usage_in_bytes */
 	KNOB_MEMORY_EVENTS, /* memory.events; memory.oom_control */
@@ -44,8 +45,9 @@ const char *pool_scratch_name(unsigned scratch);
 
 struct leaf_limits {
 	uint64_t memory_bytes, swap_bytes;
-	uint64_t pids;	     /* the job's own tasks */
-	uint64_t cpus_milli; /* 0: no quota */
+	uint64_t sockets_bytes; /* of network buffers, where memory_bytes does not count them; 0: the job has no such sockets */
+	uint64_t pids;		/* the job's own tasks */
+	uint64_t cpus_milli;	/* 0: no quota */
 	struct {
 		uint64_t rbps, wbps, riops, wiops; /* 0: none */
 	} io;

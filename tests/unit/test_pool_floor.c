@@ -2,11 +2,14 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <linux/audit.h>
+#include <linux/memfd.h>
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -42,16 +45,21 @@ static unsigned evaluate(const struct sock_filter *p, unsigned len, const struct
 	return 0;
 }
 
-static unsigned verdict_of(int nr, unsigned long long a0, unsigned long long a1)
+static unsigned verdict_of4(int nr, unsigned long long a0, unsigned long long a1, unsigned long long a2, unsigned long long a3)
 {
-	struct sock_filter insns[64];
-	unsigned n = floor_build(insns, 64, false, true);
+	struct sock_filter insns[100];
+	unsigned n = floor_build(insns, 100, false, true);
 #if defined(__x86_64__)
-	struct seccomp_data data = {.nr = nr, .arch = AUDIT_ARCH_X86_64, .args = {a0, a1}};
+	struct seccomp_data data = {.nr = nr, .arch = AUDIT_ARCH_X86_64, .args = {a0, a1, a2, a3}};
 #else
-	struct seccomp_data data = {.nr = nr, .arch = AUDIT_ARCH_AARCH64, .args = {a0, a1}};
+	struct seccomp_data data = {.nr = nr, .arch = AUDIT_ARCH_AARCH64, .args = {a0, a1, a2, a3}};
 #endif
 	return evaluate(insns, n, &data);
+}
+
+static unsigned verdict_of(int nr, unsigned long long a0, unsigned long long a1)
+{
+	return verdict_of4(nr, a0, a1, 0, 0);
 }
 
 Test(floor, only_nameless_stream_pairs)
@@ -67,11 +75,23 @@ Test(floor, only_nameless_stream_pairs)
 	cr_assert_eq(verdict_of(SYS_bind, 3, 0), SECCOMP_RET_USER_NOTIF);
 }
 
+Test(floor, no_huge_pages)
+{
+	const unsigned none = SECCOMP_RET_ERRNO | ENOMEM;
+	cr_assert_eq(verdict_of4(SYS_mmap, 0, 1 << 21, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB), none);
+	cr_assert_eq(verdict_of4(SYS_mmap, 0, 1 << 21, PROT_READ, MAP_PRIVATE | MAP_HUGETLB | (30u << MAP_HUGE_SHIFT)), none, "1 GiB");
+	cr_assert_eq(verdict_of4(SYS_mmap, 0, 1 << 21, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS), SECCOMP_RET_ALLOW);
+	cr_assert_eq(verdict_of(SYS_memfd_create, 0, MFD_HUGETLB | MFD_CLOEXEC), none);
+	cr_assert_eq(verdict_of(SYS_memfd_create, 0, MFD_CLOEXEC), SECCOMP_RET_ALLOW);
+	cr_assert_eq(verdict_of4(SYS_shmget, 0, 1 << 21, SHM_HUGETLB | 0600, 0), none);
+	cr_assert_eq(verdict_of4(SYS_shmget, 0, 1 << 21, 0600, 0), SECCOMP_RET_ALLOW);
+}
+
 static unsigned verdict(int nr, unsigned arch, bool sockets)
 {
-	struct sock_filter insns[64];
-	unsigned n = floor_build(insns, 64, sockets, true);
-	cr_assert_lt(n, 64, "the program was cut off");
+	struct sock_filter insns[100];
+	unsigned n = floor_build(insns, 100, sockets, true);
+	cr_assert_lt(n, 100, "the program was cut off");
 	struct seccomp_data data = {.nr = nr, .arch = arch};
 	return evaluate(insns, n, &data);
 }
@@ -128,8 +148,8 @@ Test(floor, the_kernel_answers_enosys)
 /* A job whose policy has no listener and allows seccomp(2) could bring one of its own and answer "continue". */
 Test(floor, without_a_listener_nothing_is_left_to_a_tie)
 {
-	struct sock_filter insns[64];
-	unsigned n = floor_build(insns, 64, false, false);
+	struct sock_filter insns[100];
+	unsigned n = floor_build(insns, 100, false, false);
 	static const int calls[] = {SYS_io_uring_setup, SYS_keyctl, SYS_bpf, SYS_clone3, SYS_socket, SYS_bind, SYS_socketpair};
 	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
 		struct seccomp_data data = {.nr = calls[i], .arch = NATIVE};
