@@ -4,6 +4,8 @@
  * links and exchanges between the places, and by an fd kept across a rename.
  * Must: fail with EXDEV, and ".." must end at the job's root.
  * Stopped by: every place being a mount of its own, which rename and link do not cross.
+ * Without it: (/work and /tmp not mounts of their own) 22 BROKEN, as "rename /tmp/outer/inner to /work/taken: failed, but not as
+ * it should"; (the old root not unmounted) ".. from /work/outer/inner after these".
  */
 #include "reach.h"
 

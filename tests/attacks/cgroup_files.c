@@ -3,6 +3,8 @@
  * descriptors, by a cgroup namespace of its own, and by clone3 into a cgroup.
  * Must: find none; what /proc tells of groups is "/" only.
  * Stopped by: no cgroup filesystem is mounted in the sandbox; the cgroup namespace is rooted at the leaf; clone3 is not there.
+ * Without it: (no cgroup namespace of its own) "BROKEN: 0::/petri/jobs/slot-11/job"; (policies and fixed filter that allow
+ * everything) clone3: EBADF instead of ENOSYS.
  */
 // expect judge: violation unshare
 #include <linux/magic.h>

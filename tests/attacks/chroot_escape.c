@@ -3,6 +3,8 @@
  * there. Then the same with a directory moved away under it.
  * Must: be refused with EPERM, or the job ends by violation; and the climb must end at the job's root.
  * Stopped by: chroot by the policies, and beneath them CAP_SYS_CHROOT; the root is pivoted, not chrooted, so there is nothing above it.
+ * Without it: (the old root not unmounted) "BROKEN: the climb from a directory that was moved"; (policies that allow everything,
+ * and capabilities kept) "chroot(/work/in): went through"; with the capabilities gone judge alone is red, for want of a violation.
  */
 // expect judge: violation chroot
 #include <sys/stat.h>

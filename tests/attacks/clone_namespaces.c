@@ -4,6 +4,8 @@
  * Must: be refused with EPERM (clone) and ENOSYS (clone3), or the job ends by violation.
  * Stopped by: the policies' mask on clone's flags; the fixed filter, which has no clone3; beneath them max_user_namespaces of 0 and no
  * capability for the other kinds.
+ * Without it: (policies and fixed filter that allow everything) "BROKEN: clone3 with changing flags", ENOSPC for a user namespace;
+ * with max_user_namespaces and capabilities left as well "NEWUSER: went through".
  */
 // expect judge: violation clone
 #include <linux/sched.h>

@@ -3,6 +3,8 @@
  * each of the places, dumpable and with all kinds of memory in the filter.
  * Must: be refused; no process may die with a dump, no file may appear.
  * Stopped by: RLIMIT_CORE is 1 (or 0, where petri has seen that core_pattern is no pipe), hard; /proc is read-only.
+ * Without it: (RLIMIT_CORE not set) "BROKEN: signal 3 without a dump" and core files in /work, /tmp and /dev/shm; (/proc writable)
+ * coredump_filter opened.
  */
 #include <signal.h>
 #include <sys/prctl.h>

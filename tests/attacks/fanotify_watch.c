@@ -3,6 +3,7 @@
  * to see itself being told of an access made by its own other view of the file only.
  * Must: be refused with EPERM, or the job ends by violation.
  * Stopped by: the policies. (Two jobs beside each other, with inotify and locks: tests/integration/test_isolation.py.)
+ * Without it: (policies that allow everything) "BROKEN: fanotify_init(0x200)", "/: went through".
  */
 // expect judge: violation fanotify_init
 #include <sys/fanotify.h>

@@ -5,6 +5,8 @@
  * Must: be refused, each; then the job ends by violation, or with EPERM.
  * Stopped by: the policies' rules on FS_IOC_FSSETXATTR, FS_IOC_SETFLAGS, file_setattr and quotactl; the user namespace (a project id cannot
  * be changed in one); CAP_SYS_ADMIN of the host's for the others.
+ * Without it: (policies that allow everything) 74 BROKEN, all of them other errnos than the policies', as file_setattr: EINVAL:
+ * the second line holds.
  */
 // expect judge: violation quotactl
 #include <linux/fs.h>

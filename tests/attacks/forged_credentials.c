@@ -5,6 +5,8 @@
  * Must: be refused with EPERM; there is no descriptor but the three pipes, of which none is a socket.
  * Stopped by: no capability in the slot's user namespace; the child's fds are closed or unshared before the job's first instruction; judge has
  * no sendmsg.
+ * Without it: (capabilities kept) "BROKEN: the uid of another: went through"; (the control socket kept open across exec) "BROKEN:
+ * 1 descriptors beyond the streams".
  */
 #include <stdint.h>
 #include <sys/socket.h>

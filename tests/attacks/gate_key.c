@@ -4,6 +4,7 @@
  * clone3, which is refused without it.
  * Must: find nothing: clone3 stays ENOSYS.
  * Stopped by: the key is a random number of 64 bits in memory that the job's exec leaves.
+ * Without it: (a constant key, which is among the guesses) "BROKEN: the key is 0x123456789abcdef0".
  */
 #include <elf.h>
 #include <sys/random.h>
@@ -17,7 +18,8 @@ static void try(unsigned long key)
 {
 	tries++;
 	/* A structure of no size: EINVAL from the kernel, should it get there. */
-	if (syscall(SYS_clone3, NULL, 0UL, 0UL, 0UL, 0UL, key) >= 0 || errno != ENOSYS)
+	static int found;
+	if ((syscall(SYS_clone3, NULL, 0UL, 0UL, 0UL, 0UL, key) >= 0 || errno != ENOSYS) && found++ < 8)
 		broken("the key is %#lx: %s", key, strerror(errno));
 }
 

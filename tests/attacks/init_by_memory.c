@@ -3,6 +3,7 @@
  * the init, which shares its memory with the room outside, would be the better victim.
  * Must: end as memory_limit, whoever dies first, and the slot must serve the next job.
  * Stopped by: the leaf dies as one (memory.oom.group, or petri that reads the counter and kills it), and the worker decides by the counter.
+ * Without it: (neither memory.oom.group nor the worker's look at the counter) wall_limit instead of memory_limit.
  */
 // flags: --memory 32M --pids 32
 // expect: memory_limit

@@ -4,6 +4,8 @@
  * kernel's own addresses in stat, wchan, stack and in /proc/net.
  * Must: get nothing: refused, empty, or zeros.
  * Stopped by: masks over what a job's user could read; what belongs to the machine's root stays so, since no id of a job's is mapped to it.
+ * Without it: (no masks) "BROKEN: /proc/keys", /proc/key-users, /proc/interrupts; (no hidepid) "BROKEN: /proc/1/cmdline",
+ * /proc/1/mounts.
  */
 #include <sys/syscall.h>
 

@@ -4,6 +4,8 @@
  * Must: find none but its own, and enter none, not even its own: EPERM, or the job ends by violation.
  * Stopped by: the kernel tells no namespace outside of the caller's own user and pid namespaces; the init is another user and not
  * dumpable; setns by the policies, and beneath them CAP_SYS_ADMIN.
+ * Without it: (an init with the job's ids that is dumpable) "BROKEN: /proc/1/ns/mnt: went through", "pidfd ioctl 10 of the init";
+ * (policies that allow everything, and capabilities kept) "setns by a pidfd: went through".
  */
 // expect judge: violation setns
 #include <sched.h>

@@ -4,6 +4,8 @@
  * namespaces and sockets can be seen.
  * Must: be refused with EPERM; only lo is seen, and no socket but its own.
  * Stopped by: the network namespace belongs to the slot's user namespace, in which the job has no capability; judge has no sockets.
+ * Without it: (no network namespaces) "BROKEN: interfaces: 4", "/proc/net/tcp has 54 lines"; (capabilities kept) "BROKEN:
+ * RTM_SETLINK: Success".
  */
 // expect judge: violation socket
 #include <arpa/inet.h>

@@ -4,6 +4,7 @@
  * the mounts name, by nodes of its own.
  * Must: find nothing by any of them.
  * Stopped by: the mount namespace: the paths are names in the nursery's, and the layers are attached only while the overlay is made.
+ * Without it: (the old root not unmounted) "BROKEN: ../../../../..//b/6 is there", the slot's base.
  */
 #include "reach.h"
 

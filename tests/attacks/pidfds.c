@@ -3,6 +3,7 @@
  * 300; of its own threads; and pidfd_getfd of each fd of the init's, which has the pipes and the control socket.
  * Must: be refused: signals with EPERM, waiting with ECHILD, pidfd_getfd with EPERM, or the job ends by violation.
  * Stopped by: the init is another user (signals), is nobody's child here, and not dumpable; pidfd_getfd by the policies.
+ * Without it: (an init with the job's ids) "BROKEN: 0 of 65 signals refused".
  */
 // expect judge: violation pidfd_getfd
 #include <signal.h>

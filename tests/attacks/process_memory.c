@@ -3,6 +3,8 @@
  * migrate_pages, then process_vm_readv and process_vm_writev of every pid up to 100.
  * Must: be refused with EPERM (EINVAL and ESRCH where there is nothing to do), or the job ends by violation.
  * Stopped by: the policies; beneath them that the init is another user and not dumpable.
+ * Without it: (policies that allow everything) 196 BROKEN, all ESRCH instead of EPERM, for there is nobody but the init, which
+ * stays EPERM.
  */
 // expect judge: violation process_vm_readv
 #include <signal.h>

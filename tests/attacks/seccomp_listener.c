@@ -5,12 +5,15 @@
  * Stopped by: the kernel takes the strictest answer of all filters, and the fixed filter beneath a policy without a listener says
  * RET_ERRNO, which precedes USER_NOTIF; judge has no
  * seccomp(2) at all.
+ * Without it: (policies that allow everything, above a fixed filter that always says USER_NOTIF) "BROKEN: call 425 came to the
+ * job's own listener", "call 425 beneath a listener: went through".
  */
 // expect judge: violation bpf
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
@@ -35,16 +38,20 @@ static int install(unsigned answer, unsigned flags)
 	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
 }
 
+static atomic_int listener = -1;
+
+/* Started before the filter, which it then is not under. */
 static void *answer(void *arg)
 {
-	int fd = *(int *)arg;
+	while (atomic_load(&listener) < 0)
+		usleep(100);
 	for (;;) {
 		struct seccomp_notif notif = {0};
-		if (ioctl(fd, SECCOMP_IOCTL_NOTIF_RECV, &notif) < 0)
-			return NULL;
+		if (ioctl(atomic_load(&listener), SECCOMP_IOCTL_NOTIF_RECV, &notif) < 0)
+			return arg;
 		broken("call %d came to the job's own listener", notif.data.nr);
 		struct seccomp_notif_resp resp = {.id = notif.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
-		(void)ioctl(fd, SECCOMP_IOCTL_NOTIF_SEND, &resp);
+		(void)ioctl(atomic_load(&listener), SECCOMP_IOCTL_NOTIF_SEND, &resp);
 	}
 }
 
@@ -60,15 +67,17 @@ static void refused(const char *how)
 static void with(void *arg)
 {
 	unsigned action = *(unsigned *)arg;
-	int fd = install(action, action == SECCOMP_RET_USER_NOTIF ? SECCOMP_FILTER_FLAG_NEW_LISTENER : SECCOMP_FILTER_FLAG_LOG);
+	bool notify = action == SECCOMP_RET_USER_NOTIF;
+	pthread_t thread;
+	if (notify && pthread_create(&thread, NULL, answer, NULL) != 0)
+		broken("no thread");
+	int fd = install(action, notify ? SECCOMP_FILTER_FLAG_NEW_LISTENER : SECCOMP_FILTER_FLAG_LOG);
 	if (fd < 0) {
 		held("a filter of its own: %s", strerror(errno));
 		return;
 	}
-	pthread_t thread;
-	if (action == SECCOMP_RET_USER_NOTIF && pthread_create(&thread, NULL, answer, &fd) != 0)
-		broken("no thread");
-	refused(action == SECCOMP_RET_USER_NOTIF ? "beneath a listener" : "beneath a filter");
+	atomic_store(&listener, notify ? fd : -1);
+	refused(notify ? "beneath a listener" : "beneath a filter");
 }
 
 int main(void)

@@ -4,6 +4,8 @@
  * Must: find none: ENOENT, ENOTTY, EPERM; the streams are pipes.
  * Stopped by: the streams are pipes that petri relays; there is no terminal in /dev; the job is in a session of its own; TIOCSTI and TIOCLINUX
  * by the policies.
+ * Without it: (setsid left out) "BROKEN: a session of its own"; (tty and ptmx in /dev) "BROKEN: /dev/tty: failed, but not as it
+ * should: No such device or address".
  */
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -37,13 +39,13 @@ static void streams(void *arg)
 
 int main(void)
 {
+	must(getpgrp() == getpid() && getsid(0) == getpid(), "a session of its own");
 	static const char *const names[] = {"/dev/tty", "/dev/tty0", "/dev/console", "/dev/ptmx", "/dev/pts", "/dev/pts/0", "/dev/pts/ptmx",
 		"/dev/vcs", "/dev/ttyS0"};
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		must_fail_as(names[i], open(names[i], O_RDWR), ENOENT, ENOTDIR);
 	streams(NULL);
 	(void)in_child(streams, NULL);
-	must(getpgrp() == getpid() && getsid(0) == getpid(), "a session of its own");
 	must_fail(tcgetpgrp(0), ENOTTY);
 	return finish();
 }

@@ -4,6 +4,8 @@
  * Must: be refused (a child of its own: /proc/PID/mem opens, being the job's), or the job ends by violation.
  * Stopped by: the init is another user, not dumpable, and out of sight (hidepid); ptrace by the policies, so that the setting of
  * yama on the host does not matter.
+ * Without it: (policies that allow everything) "BROKEN: ptrace of a child: went through"; (/proc writable, no hidepid) "writing
+ * the memory of its child through /proc: went through", "/proc/1/oom_score_adj: went through".
  */
 // expect judge: violation ptrace
 #include <signal.h>
