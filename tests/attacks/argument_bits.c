@@ -55,6 +55,7 @@ static void others(int file, unsigned long high)
 	must_fail(syscall(SYS_fcntl, file, high | F_SET_FILE_RW_HINT_, &hint), ENOSYS);
 	int pair[2];
 	must_fail(syscall(SYS_socketpair, high | AF_TIPC, SOCK_STREAM, 0, pair), EAFNOSUPPORT, EACCES, EPERM);
+	must_fail(syscall(SYS_restart_syscall), EINTR); /* nothing was interrupted */
 	must_fail(syscall(SYS_prctl, high | PR_SET_NO_NEW_PRIVS, 0, 0, 0, 0), EINVAL);
 	must_fail(syscall(SYS_clone, high | 0x8000000000UL | 0x200000000UL, 0, 0, 0, 0, 0) == 0 ? (_exit(0), 0L) : -1L);
 }
