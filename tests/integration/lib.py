@@ -19,6 +19,7 @@ Each case gets a Case `t` with everything of its own: a temporary directory, a s
 redis-server and workers, which are stopped when it ends. PETRI_BIN names the program; PETRI_TEST_SCALE (a
 number, default 1) multiplies every time limit, for emulated and overloaded machines. Needs root, as petri does.
 """
+import itertools
 import json
 import os
 import shutil
@@ -82,7 +83,7 @@ class Petri:
     """The program, with a state directory."""
 
     def __init__(self, state, tmp):
-        self.state, self.tmp, self.count = state, tmp, 0
+        self.state, self.tmp, self.numbers = state, tmp, itertools.count(1)  # next() is safe in threads
         self.binary = os.environ.get("PETRI_BIN") or ""
         if not os.access(self.binary, os.X_OK):
             raise AssertionError(f"PETRI_BIN='{self.binary}' is not a program")
@@ -111,8 +112,7 @@ class Petri:
 
     def run(self, *args, stdin=None, timeout=30.0, state=None, env=None):
         """`petri run --result FILE ARGS…`, with the result parsed: petri.run("--cpu", "1s", "--", "/bin/true")."""
-        self.count += 1
-        path = os.path.join(self.tmp, f"result-{self.count}.json")
+        path = os.path.join(self.tmp, f"result-{next(self.numbers)}.json")
         return self.call("run", "--result", path, *args, stdin=stdin, timeout=timeout, state=state, env=env, result=path)
 
     def sh(self, script, *flags, **kwargs):
@@ -121,8 +121,7 @@ class Petri:
 
     def job(self, job, **kwargs):
         """`petri run --job`, from a dict (or from text that may be no JSON at all)."""
-        self.count += 1
-        path = os.path.join(self.tmp, f"job-{self.count}.json")
+        path = os.path.join(self.tmp, f"job-{next(self.numbers)}.json")
         with open(path, "wb") as f:
             f.write(_bytes(job) if isinstance(job, (str, bytes)) else json.dumps(job).encode())
         return self.run("--job", path, **kwargs)

@@ -1,0 +1,37 @@
+/*
+ * Tries: to sleep until the deadline for its CPU time is far, and then to burn it all at once on every CPU.
+ * Must: cpu_limit, in time.
+ * Stopped by: a deadline timer on the leaf's cpu.stat, set to the earliest moment at which the limit can be used up.
+ * Without it: (see the next change)
+ */
+// flags: --cpu 60ms --wall 5s --cpus 2
+// expect: cpu_limit
+// usage: cpu_ms <= 260
+#include <pthread.h>
+
+#include "attack.h"
+
+static void spin(void)
+{
+	for (volatile unsigned long n = 0;; n++)
+		;
+}
+
+static void *run(void *arg)
+{
+	spin();
+	return arg;
+}
+
+int main(void)
+{
+	pthread_t thread;
+	for (int round = 0; round < 5; round++) { /* a millisecond now and then, so that the deadline is set anew */
+		for (volatile long n = 0; n < 1000000; n++)
+			;
+		usleep(20000);
+	}
+	for (int i = 0; i < 8; i++)
+		pthread_create(&thread, NULL, run, NULL);
+	pause();
+}

@@ -1,0 +1,32 @@
+/*
+ * Tries: to spend more CPU time than is allowed by threads, each of which has little.
+ * Must: cpu_limit, in time.
+ * Stopped by: a deadline timer on the leaf's cpu.stat, set to the earliest moment at which the limit can be used up.
+ * Without it: (see the next change)
+ */
+// flags: --cpu 60ms --wall 5s --cpus 2
+// expect: cpu_limit
+// usage: cpu_ms <= 260
+#include <pthread.h>
+
+#include "attack.h"
+
+static void spin(void)
+{
+	for (volatile unsigned long n = 0;; n++)
+		;
+}
+
+static void *run(void *arg)
+{
+	spin();
+	return arg;
+}
+
+int main(void)
+{
+	pthread_t thread;
+	for (int i = 0; i < 16; i++)
+		pthread_create(&thread, NULL, run, NULL);
+	pause();
+}

@@ -1,0 +1,41 @@
+/*
+ * Tries: bytes in files that are deleted while they are open, which no listing shows.
+ * Must: count as long as they are there.
+ * Stopped by: the project quota of the slot's scratch, or the size of the tmpfs that it is on (doctor says which).
+ * Without it: (see the next change)
+ */
+// flags: --disk 4M --inodes 300 --memory 64M
+#include <fcntl.h>
+
+#include "attack.h"
+
+#define MOST (4 << 20)
+#define SLACK (256 << 10) /* the program itself, directories */
+
+/* Write until it is refused, or four times the limit. */
+static long fill(int fd)
+{
+	static char chunk[65536];
+	long written = 0;
+	memset(chunk, 1, sizeof(chunk));
+	for (ssize_t n; written < 4L * MOST && (n = write(fd, chunk, sizeof(chunk))) > 0;)
+		written += n;
+	return written;
+}
+
+int main(void)
+{
+	long sum = 0;
+	for (int i = 0; i < 8; i++) {
+		int fd = open("/tmp/deleted", O_CREAT | O_EXCL | O_RDWR, 0600);
+		if (fd < 0)
+			break;
+		unlink("/tmp/deleted");
+		sum += fill(fd);
+	}
+	must(sum > 0 && sum <= MOST, "%ld KiB in deleted files", sum >> 10);
+	int fd = open("/work", O_TMPFILE | O_RDWR, 0600);
+	sum += fd < 0 ? 0 : fill(fd);
+	must(sum <= MOST, "%ld KiB with one that never had a name", sum >> 10);
+	return finish();
+}

@@ -1,0 +1,33 @@
+/*
+ * Tries: bytes in extended attributes, of files and directories.
+ * Must: be bounded by --disk, --inodes or --memory.
+ * Stopped by: no attributes under judge; elsewhere the quota or the tmpfs, which counts them as inodes; and the memory limit.
+ * Without it: (see the next change)
+ */
+// flags: --disk 1M --inodes 300 --memory 24M
+// expect: exited 0 | memory_limit
+// usage: memory_mib <= 24.5
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+#include "attack.h"
+
+int main(void)
+{
+	static char value[32768];
+	long sum = 0;
+	const char *const kinds[] = {"trusted.x", "security.capability", "system.posix_acl_access", "trusted.overlay.opaque"};
+	memset(value, 'x', sizeof(value));
+	for (int i = 0; i < 1000; i++) {
+		char path[32], name[32];
+		snprintf(path, sizeof(path), "/work/%d", i / 4);
+		snprintf(name, sizeof(name), "user.%d", i % 4);
+		mkdir(path, 0700);
+		if (setxattr(path, name, value, sizeof(value), 0) == 0)
+			sum += (long)sizeof(value);
+	}
+	must(sum <= 24 << 20, "%ld KiB in attributes", sum >> 10);
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		must_fail_as(kinds[i], setxattr("/work", kinds[i], value, 20, 0), EPERM, EOPNOTSUPP, EINVAL, EACCES, ENOSPC);
+	return finish();
+}

@@ -1,0 +1,28 @@
+/*
+ * Tries: to lock memory, which could then not be swapped or reclaimed: mlock, mlockall, MAP_LOCKED, SHM_LOCK, and to raise the
+ *   limit.
+ * Must: each be refused beyond 64 KiB.
+ * Stopped by: RLIMIT_MEMLOCK, and no capability to go beyond it.
+ * Without it: (see the next change)
+ */
+#include <sys/ipc.h>
+#include <sys/resource.h>
+#include <sys/shm.h>
+
+#include "attack.h"
+
+#define SIZE (8UL << 20)
+
+int main(void)
+{
+	struct rlimit more = {RLIM_INFINITY, RLIM_INFINITY};
+	char *p = (char *)mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int id = shmget(IPC_PRIVATE, SIZE, IPC_CREAT | 0600);
+	must_fail(setrlimit(RLIMIT_MEMLOCK, &more), EPERM);
+	must_fail(mlock(p, SIZE), ENOMEM, EPERM, EAGAIN);
+	must_fail(mlock2(p, SIZE, MLOCK_ONFAULT), ENOMEM, EPERM, EAGAIN);
+	must_fail_as("MAP_LOCKED", mmap(NULL, SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0) == MAP_FAILED ? -1 : 0, EAGAIN, EPERM);
+	must_fail(shmctl(id, SHM_LOCK, NULL), ENOMEM, EPERM);
+	must_fail(mlockall(MCL_CURRENT | MCL_FUTURE), ENOMEM, EPERM);
+	return finish();
+}

@@ -1,0 +1,25 @@
+/*
+ * Tries: memory in page tables: pages that are only read cost nothing, the tables that map them do.
+ * Must: memory_limit, and no more than --memory ever used.
+ * Stopped by: memory.max of the job's cgroup (memory.limit_in_bytes on cgroup v1), with the OOM killer, after which the leaf is
+ *   killed.
+ * Without it: (see the next change)
+ */
+// flags: --memory 24M --wall 20s
+// expect: memory_limit
+// usage: memory_mib <= 24.5
+#include "attack.h"
+
+#define MOST 96 /* MiB: four times the limit */
+#define MIB (1 << 20)
+
+int main(void)
+{
+	size_t size = (size_t)MOST << 28; /* a table of 4 KiB maps 2 MiB */
+	volatile char *p = (volatile char *)mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), sum = 0;
+	madvise((void *)p, size, MADV_NOHUGEPAGE);
+	for (size_t i = 0; p != MAP_FAILED && i < size; i += 2 * MIB)
+		sum += p[i];
+	broken("%zu GiB read, %zu MiB of page tables", size >> 30, (size >> 21) * 4096 / MIB);
+	return finish();
+}
