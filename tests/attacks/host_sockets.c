@@ -1,10 +1,10 @@
 /*
- * Tries: to talk to what listens on the host: every port below 1024 and those of databases on 127.0.0.1, ::1 and addresses of bridges
+ * Tries: to talk to what listens on the host: every port below 256 and those of databases on 127.0.0.1, ::1 and addresses of bridges
  * and clouds' metadata, by TCP and datagrams; socket files of daemons; abstract names of daemons and of petri.
  * Must: reach nothing.
  * Stopped by: a network namespace with nothing in it (which abstract names belong to as well) and a root without the host's /run;
  * judge has no sockets.
- * Without it: (no network namespaces) "BROKEN: 127.0.0.1: 2076 ports" of 2076.
+ * Without it: (no network namespaces) "BROKEN: 127.0.0.1: 564 ports".
  */
 // expect judge: violation socket
 #include <arpa/inet.h>
@@ -15,16 +15,18 @@
 
 #include "reach.h"
 
+#define COMMON 256
+
 static void addresses(void)
 {
 	static const char *const hosts[] = {"127.0.0.1", "127.0.0.53", "10.0.2.2", "172.17.0.1", "169.254.169.254", "192.168.0.1",
 		"8.8.8.8", "255.255.255.255", "224.0.0.1"};
-	static const unsigned short more[] = {2375, 2376, 3306, 5000, 5432, 6379, 6380, 8080, 8443, 9090, 9100, 9125, 10250, 11211, 27017};
+	static const unsigned short more[] = {389, 443, 445, 514, 554, 631, 636, 873, 993, 1433, 1521, 2049, 2375, 2376, 3306, 5000, 5432, 6379, 6380, 8080, 8443, 9090, 9100, 9125, 10250, 11211, 27017};
 	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
 		int reached = 0;
-		for (unsigned port = 1; port < 1024 + sizeof(more) / sizeof(more[0]); port++) {
+		for (unsigned port = 1; port < COMMON + sizeof(more) / sizeof(more[0]); port++) {
 			struct sockaddr_in to = {.sin_family = AF_INET,
-				.sin_port = htons(port < 1024 ? (unsigned short)port : more[port - 1024])};
+				.sin_port = htons(port < COMMON ? (unsigned short)port : more[port - COMMON])};
 			(void)inet_pton(AF_INET, hosts[i], &to.sin_addr);
 			int tcp = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), udp = socket(AF_INET, SOCK_DGRAM, 0);
 			reached += connect(tcp, (const struct sockaddr *)&to,

@@ -29,8 +29,9 @@ static bool allowed(int family, int type, int protocol)
 static void family_of(int family, unsigned long high)
 {
 	int got = 0;
-	for (int type = 1; type <= 10; type++)
-		for (int protocol = 0; protocol <= 22; protocol++) {
+	/* What the high bits do to the family does not depend on the rest. */
+	for (int type = 1; type <= (high ? 3 : 10); type++)
+		for (int protocol = 0; protocol <= (high ? 1 : 22); protocol++) {
 			int fd = (int)syscall(SYS_socket, high | (unsigned)family, type | SOCK_CLOEXEC, protocol);
 			if (fd < 0)
 				continue;
