@@ -26,6 +26,7 @@
 #define LEAVING_LOOK_US 200
 #define CPU_RECHECK_MIN_US 1000
 #define LAUNCH_GRACE_US 10000000 /* unpacking files and the like, before the program starts */
+#define LAUNCH_RECHECK_US 3000	 /* while a launch takes longer than its job may run: a limit is acted on within 10 ms */
 
 void run_internal_error(struct run *run, const char *fmt, ...)
 {
@@ -74,10 +75,10 @@ static void on_wall(struct loop_timer *timer)
 	struct run *run = timer->data;
 	uint64_t limit_us = run->ej->job.limits.wall_ms * 1000, now = now_us();
 	uint64_t exec_us = run_started_ns(run) / 1000;
-	/* The clock starts at exec. A launch that hangs is bounded too. */
+	/* The clock starts at exec. A launch that hangs is bounded too; nobody tells when one that is slow has come to its exec. */
 	uint64_t due = exec_us ? exec_us + limit_us : run->ej->dispatched_ns / 1000 + limit_us + LAUNCH_GRACE_US;
 	if (now < due)
-		loop_timer_set(run->engine->loop, timer, due);
+		loop_timer_set(run->engine->loop, timer, exec_us ? due : MIN(due, now + MIN(limit_us, (uint64_t)LAUNCH_RECHECK_US)));
 	else
 		run_kill(run, STATUS_WALL_LIMIT);
 }

@@ -2,7 +2,7 @@
  * Tries: to spend CPU time in children that nobody waits for, each of which dies before it has used a few milliseconds.
  * Must: cpu_limit, in time.
  * Stopped by: a deadline timer on the leaf's cpu.stat, set to the earliest moment at which the limit can be used up.
- * Without it: (see the next change)
+ * Without it: the deadline a hundred times as far: "ended as wall_limit, wanted cpu_limit".
  */
 // flags: --cpu 100ms --wall 5s
 // expect: cpu_limit

@@ -2,7 +2,7 @@
  * Tries: to spin for ever, ignoring and blocking every signal, at the lowest priority and with all rights it can get hold of.
  * Must: cpu_limit, in time.
  * Stopped by: a deadline timer on the leaf's cpu.stat, set to the earliest moment at which the limit can be used up.
- * Without it: (see the next change)
+ * Without it: the deadline a hundred times as far: "ended as wall_limit, wanted cpu_limit".
  */
 // flags: --cpu 60ms --wall 5s
 // expect: cpu_limit

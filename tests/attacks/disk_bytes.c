@@ -2,7 +2,7 @@
  * Tries: more bytes than --disk: in /work and /tmp together, and by fallocate(2), truncate(2) and copies.
  * Must: be refused once --disk is used up, in all places together.
  * Stopped by: the project quota of the slot's scratch, or the size of the tmpfs that it is on (doctor says which).
- * Without it: (see the next change)
+ * Without it: a tmpfs of 1 GiB: "BROKEN: 16384 KiB in /work".
  */
 // flags: --disk 4M --inodes 300 --memory 64M
 #include <fcntl.h>

@@ -2,7 +2,7 @@
  * Tries: a tree as deep as it can get, which whoever removes it must survive.
  * Must: be bounded by --inodes, and be removed without harm to the next job.
  * Stopped by: the inode limit; removal that holds no fd and no stack for each level.
- * Without it: (see the next change)
+ * Without it: a hundred times the inodes: "BROKEN: 20000 levels"; they were removed all the same.
  */
 // flags: --disk 16M --inodes 3000
 #include <sys/stat.h>

@@ -2,7 +2,7 @@
  * Tries: bytes in files that are deleted while they are open, which no listing shows.
  * Must: count as long as they are there.
  * Stopped by: the project quota of the slot's scratch, or the size of the tmpfs that it is on (doctor says which).
- * Without it: (see the next change)
+ * Without it: a tmpfs of 1 GiB: "ended as memory_limit, wanted exited 0".
  */
 // flags: --disk 4M --inodes 300 --memory 64M
 #include <fcntl.h>

@@ -2,7 +2,7 @@
  * Tries: more files than --inodes: empty files, directories, symlinks, FIFOs and sockets, in /work and /tmp.
  * Must: be refused once --inodes are there.
  * Stopped by: the inode limit of the project quota, or of the tmpfs.
- * Without it: (see the next change)
+ * Without it: a hundred times the inodes: "BROKEN: 1200 files of 300".
  */
 // flags: --disk 4M --inodes 300 --memory 64M
 #include <sys/stat.h>

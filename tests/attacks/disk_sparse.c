@@ -3,7 +3,7 @@
  *   mapped.
  * Must: take no more blocks than --disk has.
  * Stopped by: the project quota of the slot's scratch, or the size of the tmpfs that it is on (doctor says which).
- * Without it: (see the next change)
+ * Without it: a tmpfs of 1 GiB: "BROKEN: 16384 KiB written, 16384 KiB of blocks".
  */
 // flags: --disk 4M --inodes 300 --memory 64M
 #include <fcntl.h>

@@ -2,7 +2,8 @@
  * Tries: to use up what the kernel counts by user: queued signals, POSIX timers, message queues, inotify instances and watches.
  * Must: each end at a limit; other jobs miss nothing of theirs.
  * Stopped by: limits of its own user, in a user namespace whose owner is the slot's own root; the memory limit.
- * Without it: (see the next change)
+ * Without it: the namespace owned by root: integration/isolation/what_the_kernel_counts_by_user found "0 0 0 0" left for the
+ *   next job.
  */
 // flags: --open-files 1024 --memory 64M --cpu 5s
 // expect: exited 0 | memory_limit

@@ -2,7 +2,7 @@
  * Tries: kernel memory: record locks on single bytes, which have no limit of their own and which no memory limit counts.
  * Must: end with the CPU time, and all be freed with the job: nothing else bounds them, at about 25 MiB for a second of CPU time.
  * Stopped by: the CPU limit alone. Linux ignores RLIMIT_LOCKS, and does not charge locks to a cgroup.
- * Without it: (see the next change)
+ * Without it: the deadline a hundred times as far: "ended as wall_limit, wanted cpu_limit".
  */
 // flags: --cpu 100ms --memory 24M --wall 20s
 // expect: cpu_limit

@@ -3,7 +3,7 @@
  *   limit.
  * Must: each be refused beyond 64 KiB.
  * Stopped by: RLIMIT_MEMLOCK, and no capability to go beyond it.
- * Without it: (see the next change)
+ * Without it: RLIMIT_MEMLOCK not set: "BROKEN: mlock(p, SIZE): went through, 0".
  */
 #include <sys/ipc.h>
 #include <sys/resource.h>

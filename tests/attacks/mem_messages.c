@@ -3,7 +3,7 @@
  * Must: memory_limit, and no more than --memory ever used.
  * Stopped by: memory.max of the job's cgroup (memory.limit_in_bytes on cgroup v1), with the OOM killer, after which the leaf is
  *   killed.
- * Without it: (see the next change)
+ * Without it: memory limit not written: "BROKEN: 24576 messages of 4 KiB in 6144 queues".
  */
 // flags: --memory 24M --wall 20s
 // expect: memory_limit

@@ -3,7 +3,7 @@
  * Must: memory_limit where the scratch is memory; where it is a disk it may go through, with no more than --memory ever used.
  * Stopped by: memory.max of the job's cgroup (memory.limit_in_bytes on cgroup v1), with the OOM killer, after which the leaf is
  *   killed.
- * Without it: (see the next change)
+ * Without it: memory limit not written: "memory_mib is 98.6, wanted <= 24.5".
  */
 // flags: --memory 24M --disk 128M --wall 20s --cpu 5s
 // expect: memory_limit | exited 0

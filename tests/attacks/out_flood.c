@@ -2,7 +2,7 @@
  * Tries: to flood stdout and stderr at once, from two processes, in large and in single-byte writes.
  * Must: output_limit, soon.
  * Stopped by: the cap on each stream, counted where the worker reads the pipe.
- * Without it: (see the next change)
+ * Without it: the cap not heeded: "ended as wall_limit, wanted output_limit".
  */
 // flags: --output 64K --wall 20s
 // expect: output_limit

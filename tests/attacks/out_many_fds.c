@@ -3,7 +3,7 @@
  *   sendfile, a larger pipe.
  * Must: output_limit: all ways count as one.
  * Stopped by: the cap on each stream, counted where the worker reads the pipe.
- * Without it: (see the next change)
+ * Without it: the cap not heeded: "ended as wall_limit, wanted output_limit".
  */
 // flags: --output 64K --wall 20s --disk 8M
 // expect: output_limit

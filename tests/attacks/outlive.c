@@ -3,7 +3,7 @@
  *   that holds stdout.
  * Must: all be gone, and the job over, as soon as its first process ends.
  * Stopped by: the pid namespace, whose end its init is; cgroup.kill of the leaf, which must read `populated 0`.
- * Without it: (see the next change)
+ * Without it: init waits for all of the job, not for its first process only: "ended as wall_limit, wanted exited 0".
  */
 // flags: --wall 10s
 // usage: wall_ms <= 1000

@@ -2,7 +2,7 @@
  * Tries: to be there for ever without using CPU time: asleep, stopped, in vfork(2), waiting for a lock, all signals ignored.
  * Must: wall_limit, in time.
  * Stopped by: the wall-clock deadline; cgroup.kill, which needs nobody's consent.
- * Without it: (see the next change)
+ * Without it: the deadline two seconds late: "wall_ms is 2217, wanted <= 300".
  */
 // flags: --wall 150ms
 // expect: wall_limit

@@ -1,10 +1,12 @@
 /* friend: an honest program, run beside and after hostile ones (tests/attacks). It needs a little of everything that they try to
  * exhaust, and finds its places as empty as they were promised. Says what is wrong, and exits 1, or one fixed line. */
 #include <dirent.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -95,8 +97,19 @@ static void check_children(void)
 	}
 }
 
+/* What a job beside this one may have locked under the same name. */
+static void check_locks(void)
+{
+	static const char *const names[] = {"/", "/etc/passwd", "/usr/bin", "/usr"};
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		int fd = open(names[i], O_RDONLY);
+		check(fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0, names[i]);
+	}
+}
+
 int main(void)
 {
+	check_locks();
 	struct stat st;
 	check(stat("/work", &st) == 0 && st.st_uid == getuid(), "/work is the job's own");
 	check_empty("/work");
