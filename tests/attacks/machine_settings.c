@@ -1,7 +1,7 @@
 /*
  * Tries: to change the machine: files of /proc/sys, /proc/sysrq-trigger, /proc/irq, /proc/bus, /proc/fs, binfmt_misc, by their names, by
  * /proc/self/root, by an fd that was opened with O_PATH and reopened through /proc/self/fd, with truncation and by truncate;
- * their modes and owners; its clocks by clock_adjtime and adjtimex; then the host's and domain name.
+ * their modes and owners; memory by MADV_HWPOISON; its clocks by clock_adjtime and adjtimex; then the host's and domain name.
  * Must: be refused: EACCES, EPERM, EROFS, ENOENT; then the job ends by violation.
  * Stopped by: /proc is mounted read-only, and belongs to a root that no id of the job's is mapped to; calls by the policies, and beneath them
  * capabilities of the host's.
@@ -80,6 +80,15 @@ static void clocks(void)
 		must_fail_as("clock_adjtime", syscall(SYS_clock_adjtime, ids[i], &step), EPERM);
 }
 
+/* Pages that the machine's memory would lose: MADV_HWPOISON, MADV_SOFT_OFFLINE. */
+static void poison(void)
+{
+	char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	page[0] = 1;
+	must_fail(madvise(page, 4096, 100), EPERM, EINVAL);
+	must_fail(madvise(page, 4096, 101), EPERM, EINVAL);
+}
+
 int main(void)
 {
 	static const char *const prefixes[] = {"/proc", "/proc/self/root/proc", "/proc/self/cwd/../proc"};
@@ -89,6 +98,7 @@ int main(void)
 	must(opened == 0 && refused > 500, "%d of %d attempts to open a setting", opened, opened + refused);
 	must_fail(mkdir("/proc/x", 0777), EROFS, EACCES, ENOENT, EPERM);
 	clocks();
+	poison();
 	must_fail(setdomainname("owned", 5), EPERM);
 	must_fail(sethostname("owned", 5), EPERM);
 	struct timespec now = {0, 0};
