@@ -67,27 +67,25 @@ __attribute__((format(printf, 1, 2))) static inline void broken(const char *form
 /* held() when the condition is true, else broken(); both with the text that follows. */
 #define must(condition, ...) ((condition) ? held(__VA_ARGS__) : broken(__VA_ARGS__))
 
-/* A call's result and errno: it must have failed, with one of the errnos of the list (which ends with 0; empty: with any). */
-static inline void attack_judge(const char *what, long result, const int *errnos)
+/* A call's result and errno: it must have failed, with one of the errnos; with any, if there are none. */
+static inline void attack_judge(const char *what, long result, const int *errnos, size_t n)
 {
 	int got = errno;
-	if (result >= 0) {
+	bool fine = n == 0;
+	for (size_t i = 0; i < n; i++)
+		fine |= errnos[i] == got;
+	if (result >= 0)
 		broken("%s: went through, %ld", what, result);
-		return;
-	}
-	for (int i = 0; errnos[i] || i == 0; i++) {
-		if (!errnos[i] || errnos[i] == got) {
-			held("%s: %s", what, strerror(got));
-			return;
-		}
-	}
-	broken("%s: failed, but not as it should: %s", what, strerror(got));
+	else if (fine)
+		held("%s: %s", what, strerror(got));
+	else
+		broken("%s: failed, but not as it should: %s", what, strerror(got));
 }
 
 /* must_fail(open("/x", O_RDONLY), ENOENT, EACCES): a call that returns a negative number on failure must fail so. No errno: anyhow. */
 #define must_fail(call, ...) must_fail_as(#call, call, __VA_ARGS__)
 /* The same, under a name of its own. */
-#define must_fail_as(what, call, ...) attack_judge(what, (errno = 0, (long)(call)), (const int[]){__VA_ARGS__ __VA_OPT__(, ) 0})
+#define must_fail_as(what, call, ...) attack_judge(what, (errno = 0, (long)(call)), (const int[]){__VA_ARGS__}, sizeof((const int[]){__VA_ARGS__}) / sizeof(int))
 
 /* The end of main: 1 when anything went through, in this process or a child. */
 static inline int finish(void)

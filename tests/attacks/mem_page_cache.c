@@ -26,7 +26,8 @@ int main(void)
 	for (int mib = 0; mib < MOST; mib++)
 		if (pread(fd, chunk, sizeof(chunk), (off_t)mib * MIB) <= 0)
 			break;
-	volatile char *p = (volatile char *)mmap(NULL, (size_t)MOST * MIB, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0), sum = 0;
+	volatile char *p = (volatile char *)mmap(NULL, (size_t)MOST * MIB, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+	volatile int sum = 0;
 	for (size_t i = 0; p != MAP_FAILED && i < (size_t)MOST * MIB; i += 4096)
 		sum += p[i];
 	held("written and read: %d MiB, of which the runner checks that they were not memory", MOST);

@@ -16,7 +16,8 @@
 int main(void)
 {
 	size_t size = (size_t)MOST << 28; /* a table of 4 KiB maps 2 MiB */
-	volatile char *p = (volatile char *)mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), sum = 0;
+	volatile char *p = (volatile char *)mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	volatile int sum = 0;
 	madvise((void *)p, size, MADV_NOHUGEPAGE);
 	for (size_t i = 0; p != MAP_FAILED && i < size; i += 2 * MIB)
 		sum += p[i];

@@ -8,6 +8,7 @@
 // flags: --memory 24M --wall 20s
 // expect: memory_limit
 // usage: memory_mib <= 24.5
+#include <stdint.h>
 #include <sys/ipc.h>
 #include <sys/shm.h>
 
@@ -20,8 +21,8 @@ int main(void)
 {
 	for (int i = 0; i < MOST / 8; i++) {
 		int id = shmget(IPC_PRIVATE, 8 * MIB, IPC_CREAT | 0600);
-		char *p = id < 0 ? (char *)-1 : (char *)shmat(id, NULL, 0);
-		if (p == (char *)-1)
+		char *p = id < 0 ? NULL : (char *)shmat(id, NULL, 0);
+		if (!p || (intptr_t)p == -1)
 			break;
 		memset(p, 1, 8 * MIB);
 		shmdt(p);
