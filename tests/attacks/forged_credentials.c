@@ -8,7 +8,6 @@
  * Without it: (capabilities kept) "BROKEN: the uid of another: went through"; (the control socket kept open across exec) "BROKEN:
  * 1 descriptors beyond the streams".
  */
-#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -22,7 +21,8 @@ static long send_as(int fd, pid_t pid, uid_t uid, gid_t gid)
 		struct cmsghdr header;
 		char space[CMSG_SPACE(sizeof(who))];
 	} control = {0};
-	struct iovec iov = {(void *)(uintptr_t) "x", 1};
+	char byte = 'x';
+	struct iovec iov = {&byte, 1};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
 	control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_CREDENTIALS, .cmsg_len = CMSG_LEN(sizeof(who))};
 	memcpy(CMSG_DATA(&control.header), &who, sizeof(who));

@@ -23,6 +23,13 @@ static void try(unsigned long key)
 		broken("the key is %#lx: %s", key, strerror(errno));
 }
 
+static const char *at(unsigned long address)
+{
+	const char *p;
+	memcpy(&p, &address, sizeof(p));
+	return p;
+}
+
 static void try_range(const char *from, const char *to)
 {
 	for (const char *p = from; p + sizeof(unsigned long) <= to; p += 4) {
@@ -45,7 +52,7 @@ static void try_mappings(void)
 			continue;
 		if (to - from > 0x40000 && !strstr(line, "[stack]"))
 			continue;
-		try_range((const char *)from, (const char *)to);
+		try_range(at(from), at(to));
 	}
 }
 
@@ -62,7 +69,7 @@ int main(int argc, char **argv, char **envp)
 	for (const Elf64_auxv_t *aux = (const Elf64_auxv_t *)(const void *)(p + 1); aux->a_type != AT_NULL; aux++) {
 		try(aux->a_un.a_val);
 		if (aux->a_type == AT_RANDOM)
-			try_range((const char *)aux->a_un.a_val, (const char *)aux->a_un.a_val + 16);
+			try_range(at(aux->a_un.a_val), at(aux->a_un.a_val) + 16);
 	}
 	try_mappings();
 	for (int i = 0; i < 20000; i++) {

@@ -15,7 +15,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
-#include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -82,9 +81,9 @@ static void with(void *arg)
 
 int main(void)
 {
-	static const unsigned actions[] = {SECCOMP_RET_USER_NOTIF, SECCOMP_RET_ALLOW, SECCOMP_RET_TRACE, SECCOMP_RET_LOG};
+	static unsigned actions[] = {SECCOMP_RET_USER_NOTIF, SECCOMP_RET_ALLOW, SECCOMP_RET_TRACE, SECCOMP_RET_LOG};
 	for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++)
-		(void)in_child(with, (void *)(uintptr_t)&actions[i]);
+		(void)in_child(with, &actions[i]);
 	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	struct sock_fprog program = {.len = 1, .filter = &allow};
 	(void)prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);

@@ -7,10 +7,10 @@
  * Without it: (no no_new_privs, the bounding set kept, nosuid left out) "BROKEN: /usr/bin/newuidmap runs as somebody else", and
  * every other; no_new_privs alone: "after all: no_new_privs is 0".
  */
+// flags: --wall 40s
 // expect judge: exited 0 | violation socket
 #include <linux/capability.h>
 #include <signal.h>
-#include <stdint.h>
 #include <sys/auxv.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -78,7 +78,9 @@ static void run_as(const char *path, int fd, char *const argv[], char *const env
 
 static void run(const char *path, int fd, bool in_all_ways)
 {
-	char *const argv[] = {(char *)(uintptr_t)path, NULL}, *const none[] = {NULL};
+	char name[128];
+	(void)snprintf(name, sizeof(name), "%s", path);
+	char *const argv[] = {name, NULL}, *const none[] = {NULL};
 	run_as(path, fd, argv, tricks);
 	if (in_all_ways) {
 		run_as(path, fd, argv, none);
