@@ -35,7 +35,7 @@ def pipe_to_handler(t):
     return count
 
 
-# Without RLIMIT_CORE of 1 (set_up() of the room, launch_common_limits()): "15 != 1", a start of the handler for every job's signal.
+# Without the RLIMIT_CORE of 1 in launch_common_limits(): "got 15, wanted 1", a start of the handler for every job.
 def test_no_job_reaches_a_handler(t):
     first_class(t)
     count = pipe_to_handler(t)
