@@ -182,6 +182,11 @@ def import_image(t):
     for directory in ("bin", "etc", "data"):
         os.makedirs(os.path.join(root, directory))
     shutil.copy(built("friend"), os.path.join(root, "bin/friend"))
+    # For the attack of that name: what an exec would gain rights by, if the import kept it and the mounts allowed it.
+    privileged = os.path.join(root, "bin/privileged")
+    shutil.copy(built("setuid_programs"), privileged)
+    os.setxattr(privileged, "security.capability", bytes.fromhex("01000002" + "ff" * 16))
+    os.chmod(privileged, 0o6755)
     t.write("image/etc/passwd", "root:x:0:0::/:/bin/false\n")
     t.write("image/data/lower", "of the image\n")
     run = t.petri.call("image", "import", "imported", root)

@@ -1,12 +1,12 @@
 /*
  * Tries: kernel memory: empty files in /dev/shm, which no disk limit counts.
- * Must: memory_limit, and no more than --memory ever used.
+ * Must: memory_limit, or cpu_limit where reclaim takes all the time, and no more than --memory ever used.
  * Stopped by: memory.max of the job's cgroup (memory.limit_in_bytes on cgroup v1), with the OOM killer, after which the leaf is
  *   killed.
  * Without it: memory limit not written: "ended as wall_limit, wanted memory_limit".
  */
-// flags: --memory 24M --wall 20s --cpu 5s
-// expect: memory_limit
+// flags: --memory 24M --wall 20s --cpu 2s
+// expect: memory_limit | cpu_limit
 // usage: memory_mib <= 24.5
 #include <sys/stat.h>
 

@@ -8,6 +8,7 @@
 // flags: --memory 24M --wall 20s
 // expect: memory_limit
 // usage: memory_mib <= 24.5
+#include <stdint.h>
 #include <sys/ipc.h>
 #include <sys/shm.h>
 
@@ -18,15 +19,14 @@
 
 int main(void)
 {
-	void *base = mmap(NULL, (size_t)MOST * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); /* room to attach at */
 	for (int i = 0; i < MOST / 8; i++) {
 		int id = shmget(IPC_PRIVATE, 8 * MIB, IPC_CREAT | 0600);
-		char *p = id < 0 ? NULL : (char *)shmat(id, (char *)base + (size_t)i * 8 * MIB, SHM_REMAP);
-		if (p != (char *)base + (size_t)i * 8 * MIB)
+		char *p = id < 0 ? NULL : (char *)shmat(id, NULL, 0);
+		if (!p || (intptr_t)p == -1)
 			break;
 		memset(p, 1, 8 * MIB);
 		shmdt(p);
 	}
-	must(base == MAP_FAILED, "%d MiB of System V memory", MOST);
+	broken("%d MiB of System V memory", MOST);
 	return finish();
 }
