@@ -4,7 +4,7 @@
  * Stopped by: a deadline timer on the leaf's cpu.stat, set to the earliest moment at which the limit can be used up.
  * Without it: the deadline not brought forward when time is used faster: "ended as wall_limit, wanted cpu_limit".
  */
-// flags: --cpu 60ms --wall 5s --cpus 2
+// flags: --cpu 60ms --wall 20s --cpus 2
 // expect: cpu_limit
 // usage: cpu_ms <= 260
 #include <pthread.h>

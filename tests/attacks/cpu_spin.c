@@ -4,7 +4,7 @@
  * Stopped by: a deadline timer on the leaf's cpu.stat, set to the earliest moment at which the limit can be used up.
  * Without it: the deadline a hundred times as far: "ended as wall_limit, wanted cpu_limit".
  */
-// flags: --cpu 60ms --wall 5s
+// flags: --cpu 60ms --wall 20s
 // expect: cpu_limit
 // usage: cpu_ms <= 160
 #include <sched.h>

