@@ -191,6 +191,6 @@ int cmd_worker(int argc, char **argv)
 		return 0;
 	}
 	set_log(&config);
-	struct supervisor_config s = {.state = config.state, .nslots = config.slots, .force_tmpfs = strcmp(config.scratch, "tmpfs") == 0, .project_ids = config.project_ids, .spool = config.name, .restart = true, .stop_ms = config.grace_ms, .handles_signals = true, .worker = worker_main, .ctx = &config};
+	struct supervisor_config s = {.state = config.state, .nslots = config.slots, .force_tmpfs = strcmp(config.scratch, "tmpfs") == 0, .project_ids = config.project_ids, .spool = config.name, .restart = true, .stop_ms = config.grace_ms, .handles_signals = true, .needs = {.network = true, .listen = strcmp(config.metrics, "off") != 0, .dirs = {config.policies}}, .worker = worker_main, .ctx = &config};
 	return supervise(&s);
 }

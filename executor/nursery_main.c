@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
@@ -201,6 +202,28 @@ static int lock_tree(struct err *err)
 	return fd;
 }
 
+/*
+ * What mounting, owning, emptying and killing take. The overlays are mounted with these rights as well, and what jobs write goes
+ * to the upper directory by them: without CAP_SYS_RESOURCE that cannot pass a quota or eat a filesystem's reserve.
+ * No program is executed from here, so the bounding set is empty. A user namespace that is made later has sets of its own.
+ */
+static int keep_rights(struct err *err)
+{
+	const uint64_t keep = SYS_CAP(SYS_ADMIN)		     /* mounts, namespaces, quotas, trusted.* attributes */
+		| SYS_CAP(SETUID) | SYS_CAP(SETGID)		     /* the maps of rooms, and the open helper's ids */
+		| SYS_CAP(CHOWN) | SYS_CAP(FOWNER) | SYS_CAP(FSETID) /* a slot's own files, and a job's by way of its overlay */
+		| SYS_CAP(DAC_OVERRIDE) | SYS_CAP(DAC_READ_SEARCH)   /* the same; and cgroup.procs, which is a room's */
+		| SYS_CAP(LINUX_IMMUTABLE)			     /* what keeps a job's file from being deleted */
+		| SYS_CAP(MKNOD)				     /* /dev/null and others; whiteouts */
+		| SYS_CAP(KILL);				     /* helpers that have a job's uid */
+	int r = sys_bound_caps(0);
+	if (r == 0)
+		r = sys_keep_caps(keep);
+	if (r < 0)
+		return err_set(err, r, "drop capabilities");
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? err_set(err, errno, "forbid new privileges") : 0;
+}
+
 static int own_process(struct err *err)
 {
 	(void)signal(SIGPIPE, SIG_IGN);
@@ -218,6 +241,8 @@ static int own_process(struct err *err)
 	for (int fd = FD_WORKER; fd <= FD_LOCKS; fd++)
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 	r = check_core_limit(err);
+	if (r == 0)
+		r = keep_rights(err);
 	if (r < 0)
 		return r;
 	struct rlimit files;
