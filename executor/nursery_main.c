@@ -1,7 +1,8 @@
 /*
  * petri-nursery: composes the pool's nursery with the layers' stamping. Started by the supervisor with
  *   fd 3: seqpacket socket to the worker   fd 4: the state directory   fd 5: the directory of slot locks
- * and as arguments the number of slots, "tmpfs" or "auto", and the project ids of the slots (layers/stamp.h), which may be empty. Static, libc only; see pool/nursery.h.
+ * and as arguments the number of slots, "tmpfs" or "auto", the project ids of the slots (layers/stamp.h), which may be empty,
+ * and "off", "try" or "require" for core scheduling. Static, libc only; see pool/nursery.h.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -268,6 +269,8 @@ int main(int argc, char **argv)
 		log_error("petri-nursery is started by petri, not by hand");
 		return 125;
 	}
+	if (argc > 4 && strcmp(argv[4], "off") != 0)
+		config.cookie = strcmp(argv[4], "require") == 0 ? POOL_COOKIE_REQUIRED : POOL_COOKIE_TRY;
 	bool force_tmpfs = argc > 2 && strcmp(argv[2], "tmpfs") == 0;
 	config.nslots = (unsigned)nslots;
 	int r = own_process(&err);

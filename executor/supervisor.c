@@ -23,6 +23,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "executor/core_sched.h"
 #include "executor/engine.h"
 #include "executor/notify.h"
 #include "executor/privileges.h"
@@ -48,6 +49,7 @@ struct supervisor {
 	const struct supervisor_config *config;
 	struct store *store;
 	int locks, signals;
+	const char *core_sched; /* as the nursery is told */
 	int spool;		/* 0: none */
 	int commits;		/* our end of the worker's socket */
 	pid_t worker, nursery;
@@ -127,7 +129,7 @@ static void exec_nursery(struct supervisor *s, const char *path, int sock)
 	sigset_t none;
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	char *argv[] = {(char *)"petri-nursery", nslots, (char *)(s->config->force_tmpfs ? "tmpfs" : "auto"), (char *)project_ids(s->config->project_ids), NULL};
+	char *argv[] = {(char *)"petri-nursery", nslots, (char *)(s->config->force_tmpfs ? "tmpfs" : "auto"), (char *)project_ids(s->config->project_ids), (char *)s->core_sched, NULL};
 	char level[64], form[64];
 	(void)snprintf(level, sizeof(level), "PETRI_LOG=%s", log_level_name(log_get_level()));
 	(void)snprintf(form, sizeof(form), "PETRI_LOG_FORMAT=%s", log_format_name(log_get_format()));
@@ -479,6 +481,15 @@ static int check_fd_limit(unsigned nslots, struct err *err)
 		nslots, needed, (uint64_t)files.rlim_max, (uint64_t)files.rlim_max > FDS_OF_WORKER ? ((uint64_t)files.rlim_max - FDS_OF_WORKER) / FDS_OF_SLOT : 0);
 }
 
+static int choose_core_sched(struct supervisor *s, struct err *err)
+{
+	const char *choice = s->config->core_sched ? s->config->core_sched : "off";
+	bool use;
+	int r = core_sched_decide(choice, core_sched_probe(), &use, err);
+	s->core_sched = use ? choice : "off";
+	return r;
+}
+
 /* A worker can do without: results then wait in memory only. */
 static void open_spool(struct supervisor *s)
 {
@@ -501,6 +512,8 @@ int supervise(const struct supervisor_config *config)
 	if (geteuid() != 0)
 		r = err_say(&err, EPERM, "petri makes namespaces, mounts and cgroups, and must be started as root (it drops what it "
 					 "does not need); try sudo, and `petri doctor` for the rest");
+	if (r == 0)
+		r = choose_core_sched(&s, &err);
 	if (r == 0)
 		r = privileges_supervisor(&err);
 	if (r == 0)

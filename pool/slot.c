@@ -249,7 +249,7 @@ static int make_room(struct nursery *n, struct slot *s, unsigned *step, struct e
 	_cleanup_close_ int group = n->attach_unified ? -1 : cgroup_leaf_open_room(n->tree, &s->leaf, err);
 	if (group < 0 && !n->attach_unified)
 		return group;
-	const struct room_spec spec = {.group = group, .requests = theirs, .go = wait, .number = ++s->rooms, .root = mounts.root, .usr = mounts.usr, .scratch = mounts.scratch, .network = s->plan.network, .filter = policy->fd, .filter_len = policy->len, .listener = policy->listener, .early = policy->early, .lazy_scratch = mounts.freed_late, .apart = !hybrid(n)};
+	const struct room_spec spec = {.group = group, .requests = theirs, .go = wait, .number = ++s->rooms, .root = mounts.root, .usr = mounts.usr, .scratch = mounts.scratch, .network = s->plan.network, .filter = policy->fd, .filter_len = policy->len, .listener = policy->listener, .early = policy->early, .cookie = n->config->cookie != POOL_COOKIE_NONE, .cookie_required = n->config->cookie == POOL_COOKIE_REQUIRED, .lazy_scratch = mounts.freed_late, .apart = !hybrid(n)};
 	r = clone_room(n, s, &spec, err);
 	if (r < 0)
 		return r;
