@@ -251,9 +251,9 @@ static int own_process(struct err *err)
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
 	}
-	/* Nothing here needs the network, and nothing that is forked here should ever see the machine's. */
-	if (unshare(CLONE_NEWNET) < 0)
-		return err_set(err, errno, "unshare the network namespace (petri needs root)");
+	/* Nothing here needs the network or the machine's shared memory, and nothing that is forked here should ever see them. */
+	if (unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
+		return err_set(err, errno, "unshare namespaces (petri needs root)");
 	return 0;
 }
 
