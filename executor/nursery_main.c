@@ -213,7 +213,7 @@ static int keep_rights(struct err *err)
 	const uint64_t keep = SYS_CAP(SYS_ADMIN)		     /* mounts, namespaces, quotas, trusted.* attributes */
 		| SYS_CAP(SETUID) | SYS_CAP(SETGID)		     /* the maps of rooms, and the open helper's ids */
 		| SYS_CAP(CHOWN) | SYS_CAP(FOWNER) | SYS_CAP(FSETID) /* a slot's own files, and a job's by way of its overlay */
-		| SYS_CAP(DAC_OVERRIDE) | SYS_CAP(DAC_READ_SEARCH)   /* the same; and cgroup.procs, which is a room's */
+		| SYS_CAP(DAC_OVERRIDE)				     /* the same; and cgroup.procs, which is a room's */
 		| SYS_CAP(LINUX_IMMUTABLE)			     /* what keeps a job's file from being deleted */
 		| SYS_CAP(MKNOD)				     /* /dev/null and others; whiteouts */
 		| SYS_CAP(KILL);				     /* helpers that have a job's uid */

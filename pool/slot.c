@@ -400,7 +400,7 @@ static void clean(struct nursery *n, struct slot *s)
 			let_go_of_others(n, s);
 			n->stamper->detach(n->stamper->env, s->stamp);
 			/* Deleting what belongs to the job's user, under a quota; no ids, devices or owners are changed any more. */
-			int r = sys_keep_caps(SYS_CAP(SYS_ADMIN) | SYS_CAP(DAC_OVERRIDE) | SYS_CAP(DAC_READ_SEARCH) | SYS_CAP(FOWNER) | SYS_CAP(LINUX_IMMUTABLE));
+			int r = sys_keep_caps(SYS_CAP(SYS_ADMIN) | SYS_CAP(DAC_OVERRIDE) | SYS_CAP(FOWNER) | SYS_CAP(LINUX_IMMUTABLE));
 			if (r == 0)
 				r = n->stamper->clean(n->stamper->env, s->stamp, &err);
 			if (r == 0)
