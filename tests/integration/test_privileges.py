@@ -150,8 +150,8 @@ def compare(t, written, role, pid):
 
 
 def test_table(t):
-    """Controls: without sys_bound_caps() in the nursery "keeper: bounding set: got 'all' …"; without confine_calls() "worker: seccomp
-    filters: got '0', wanted '1'"; without the ids' change "worker: user: got 'root'"."""
+    """Controls: without sys_bound_caps() in the nursery "nursery: bounding set: got 'CHOWN …', wanted 'none'"; with NET_ADMIN kept there
+    "nursery: capabilities: got '… NET_ADMIN …'"; without confine_calls() "worker: seccomp filters: got '0', wanted '1'"."""
     written = table()
     worker = t.worker("--metrics", f"127.0.0.1:{free_port()}", slots=1)
     t.eventually(lambda: "child" in find_roles(worker), "a zygote waits", 20)
@@ -193,6 +193,19 @@ def test_core_scheduling(t):
     t.equal(len(cookies), 2)
     t.check(cookie(worker.process.pid) == 0, "petri itself has one")
     t.equal([worker.result(j)["status"] for j in jobs], ["exited"] * 2)
+
+
+def test_redis_by_name(t):
+    """A confined worker looks the name up again whenever it connects, with all that this reads. Control: without the rules of
+    add_name_service() in executor/landlock.c "no heartbeat after 20 s"."""
+    port = free_port()
+    redis = t.new_redis("--port", str(port))
+    worker = t.worker("--redis", f"redis://localhost:{port}", redis=redis)
+    t.equal(worker.do({"id": "a", "argv": ["/bin/true"]})["status"], "exited")
+    redis.kill()
+    redis.start(30 * t.scale)
+    worker.client = redis.client()
+    t.equal(worker.do({"id": "b", "argv": ["/bin/true"]})["status"], "exited")
 
 
 def test_doctor(t):

@@ -197,7 +197,7 @@ static int try_tiocsti(void)
 	return result(ioctl(0, TIOCSTI, "x"));
 }
 
-/* The caller's terminal is the worker's stdin under `petri run`. With ioctl(2) in `always`: "ended with 0x1900" (ENOTTY here). */
+/* The caller's terminal is the worker's stdin under `petri run`. With ioctl(2) in `always`: "ended with 0x1900, wanted errno 38". */
 Test(confine, no_input_for_the_terminal)
 {
 	refused(&serving, try_tiocsti, ENOSYS);
@@ -234,7 +234,7 @@ static int try_twice(void)
 	return 0;
 }
 
-/* Without the list of what was seen: 3 lines. */
+/* Without the list of what was seen: three lines, and "logged: …". */
 Test(confine, a_refusal_is_logged_once)
 {
 	char text[2048] = "";
@@ -301,7 +301,7 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 	return remove(path);
 }
 
-/* Without landlock_restrict_self(): "try 1: errno 0, wanted 13", and eight more. */
+/* Without landlock_restrict_self(): "try 1: errno 0, wanted 13", and eight more of the kind. */
 Test(confine, paths)
 {
 	if (landlock_version() < 2) {
@@ -337,7 +337,7 @@ static int complete(struct io_uring *ring)
 	return r;
 }
 
-/* Without IORING_REGISTER_RESTRICTIONS: the fd of "/" instead of -13. */
+/* Without IORING_REGISTER_RESTRICTIONS: "(complete(&ring)) == (-13) is false", for "/" was opened. */
 Test(confine, the_ring_opens_nothing)
 {
 	struct io_uring ring;
@@ -351,7 +351,7 @@ Test(confine, the_ring_opens_nothing)
 	io_uring_queue_exit(&ring);
 }
 
-/* The same: 1 instead of -13 for the flag, and 0 for the registration. */
+/* The same, and the same answer, for the flag. */
 Test(confine, the_ring_takes_no_flags_and_registers_nothing)
 {
 	struct io_uring ring;

@@ -5,7 +5,7 @@
 
 #include "executor/core_sched.h"
 
-/* With require treated like try: the fourth assertion from below, "core_sched_decide(...) < 0". */
+/* With require treated like try: the first assertion on "require" with an error fails. */
 Test(core_sched, decision)
 {
 	struct err err = ERR_INIT;

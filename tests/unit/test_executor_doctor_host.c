@@ -115,6 +115,7 @@ Test(doctor_host, switches)
 	cr_assert_null(find("user-namespaces"));
 }
 
+/* With a number taken from whatever text begins with one, or with none: the first assertion fails. */
 Test(doctor_host, bad_files_are_unknown)
 {
 	put_text("proc/sys/kernel/unprivileged_bpf_disabled", "");
