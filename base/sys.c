@@ -98,23 +98,41 @@ int sys_keyctl_join_session(void)
 
 int sys_drop_bounding_set(void)
 {
+	return sys_bound_caps(0);
+}
+
+int sys_bound_caps(uint64_t keep)
+{
 	for (int cap = 0; cap < 64; cap++) {
-		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
-			if (errno == EINVAL) /* past cap_last_cap */
-				break;
+		int held = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
+		if (held < 0) /* past cap_last_cap */
+			break;
+		/* What is gone already needs no CAP_SETPCAP to be dropped. */
+		if (held == 1 && !(keep >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
 			return -errno;
-		}
 	}
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return -errno;
 	return 0;
 }
 
-int sys_drop_caps(void)
+int sys_keep_caps(uint64_t keep)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
 	struct __user_cap_data_struct data[2] = {{0}, {0}};
+	if (syscall(SYS_capget, &header, data) < 0)
+		return -errno;
+	for (int i = 0; i < 2; i++) {
+		data[i].permitted &= (uint32_t)(keep >> (32 * i));
+		data[i].effective = data[i].permitted;
+		data[i].inheritable = 0;
+	}
 	RET(syscall(SYS_capset, &header, data));
+}
+
+int sys_drop_caps(void)
+{
+	return sys_keep_caps(0);
 }
 
 uint64_t now_ns(void)

@@ -37,6 +37,12 @@ int sys_keyctl_join_session(void);
 
 /* sys_drop_bounding_set - remove every capability from the bounding and ambient sets. capabilities(7). */
 int sys_drop_bounding_set(void);
+/* SYS_CAP - the bit of a capability in the sets below. */
+#define SYS_CAP(name) (UINT64_C(1) << CAP_##name)
+/* sys_bound_caps - remove all but these from the bounding set, and all from the ambient one. */
+int sys_bound_caps(uint64_t keep);
+/* sys_keep_caps - keep these, as far as they are there, as permitted and effective; nothing is inheritable. */
+int sys_keep_caps(uint64_t keep);
 /* sys_drop_caps - empty the permitted, effective and inheritable sets of this thread. */
 int sys_drop_caps(void);
 

@@ -140,6 +140,6 @@ int driver_run(struct driver *d)
 		return 1;
 	}
 	d->started_us = now_us();
-	struct supervisor_config config = {.state = d->workspace->state, .nslots = d->options->slots, .worker = in_worker, .ctx = d};
+	struct supervisor_config config = {.state = d->workspace->state, .nslots = d->options->slots, .needs = {.dirs = {"/proc"}}, .worker = in_worker, .ctx = d};
 	return supervise(&config);
 }

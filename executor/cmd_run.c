@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/parse.h"
 #include "executor/cli.h"
+#include "executor/core_sched.h"
 #include "executor/engine.h"
 #include "executor/limits_options.h"
 #include "executor/supervisor.h"
@@ -33,7 +34,7 @@ struct relay {
 };
 
 struct run_command {
-	const char *state, *result_path, *policies, *scratch;
+	const char *state, *result_path, *policies, *scratch, *core_sched;
 	char *json; /* --job */
 	size_t json_len;
 	int stdin_fd, result_fd;
@@ -226,6 +227,7 @@ static const struct option options[] = {
 	{.name = "job", .arg = "FILE|-", .kind = OPTION_CALL, .take = take_document, .complete = COMPLETE_FILE, .help = "a job document instead of all that describes the job"},
 	{.name = "policies", .arg = "DIR", .kind = OPTION_WORD, RUN(policies), .complete = COMPLETE_DIRECTORY, .standard = "/etc/petri/policies", .help = "a directory of policies, looked in before the built-in ones"},
 	{.name = "scratch", .arg = "KIND", .kind = OPTION_WORD, RUN(scratch), .choices = "auto tmpfs", .standard = "auto", .help = "where it writes: auto or tmpfs"},
+	{.name = "core-sched", .arg = "WHEN", .kind = OPTION_WORD, RUN(core_sched), .standard = "off", .choices = CORE_SCHED_CHOICES, .help = CORE_SCHED_HELP, .more = CORE_SCHED_MORE},
 	STATE_OPTION(struct run_command, state),
 	{0},
 };
@@ -460,7 +462,7 @@ static int run_in_worker(const struct worker_fds *fds, void *ctx)
 	c->out = (struct relay){.op = {.fn = on_relay, .data = &c->out}, .fd = STDOUT_FILENO, .stream = &c->ej.result.out, .command = c};
 	c->errs = (struct relay){.op = {.fn = on_relay, .data = &c->errs}, .fd = STDERR_FILENO, .stream = &c->ej.result.errout, .command = c};
 	if (check_job(c) == 0) {
-		const char *const dirs[] = {c->policies ? c->policies : "/etc/petri/policies", NULL};
+		const char *const dirs[] = {c->policies, NULL};
 		struct engine_config config = {.loop = c->loop, .store = fds->store, .nursery = fds->nursery, .supervisor = fds->supervisor, .name = "run", .policy_dirs = dirs, .warm_image = c->ej.job.image, .warm_policy = c->ej.job.policy, .one_job = true, .capacity = on_capacity, .fatal = on_fatal, .ctx = c};
 		c->signals = worker_signals();
 		c->signal_op = (struct loop_op){.fn = on_signal, .data = c};
@@ -486,7 +488,7 @@ static int run_in_worker(const struct worker_fds *fds, void *ctx)
 
 int cmd_run(int argc, char **argv)
 {
-	static struct run_command c = {.stdin_fd = STDIN_FILENO, .result_fd = -1};
+	static struct run_command c = {.policies = "/etc/petri/policies", .stdin_fd = STDIN_FILENO, .result_fd = -1};
 	int code;
 	job_init(&c.ej.job);
 	if (!parse(&c, argc, argv, &code))
@@ -499,6 +501,6 @@ int cmd_run(int argc, char **argv)
 			return EXIT_USAGE;
 		return result_exit_code(&c.ej.result);
 	}
-	struct supervisor_config config = {.state = state_dir(c.state), .nslots = 1, .force_tmpfs = c.scratch && strcmp(c.scratch, "tmpfs") == 0, .handles_signals = true, .worker = run_in_worker, .ctx = &c};
+	struct supervisor_config config = {.state = state_dir(c.state), .nslots = 1, .force_tmpfs = c.scratch && strcmp(c.scratch, "tmpfs") == 0, .handles_signals = true, .core_sched = c.core_sched, .needs = {.dirs = {c.policies}}, .worker = run_in_worker, .ctx = &c};
 	return supervise(&config);
 }

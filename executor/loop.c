@@ -14,6 +14,8 @@
  * inside our own io_uring_enter, on a warm cache, and never by interrupting a callback. Such a ring belongs
  * to the task that made it: a fork may not use it.
  *
+ * The ring is restricted to what is called here (loop_ring.h): another operation needs a line there.
+ *
  * It fails only when the ring cannot be made or entered. An op that cannot be queued (no memory in the
  * kernel) completes with that error on the next step.
  */
@@ -27,6 +29,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "executor/loop_ring.h"
 
 #define BATCH 64
 #define FREE_WAIT_US 1000000
@@ -63,27 +66,12 @@ static void *grow(void *array, size_t *cap, size_t need, size_t size)
 
 /* ---- set-up and end ---- */
 
-static int ring_init(struct io_uring *ring, unsigned entries)
-{
-	static const unsigned wishes[] = {
-		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL,
-		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL,
-		0,
-	};
-	int r = -EINVAL;
-	for (size_t i = 0; i < ARRAY_SIZE(wishes) && r == -EINVAL; i++) {
-		struct io_uring_params params = {.flags = wishes[i] | IORING_SETUP_CLAMP};
-		r = io_uring_queue_init_params(entries, ring, &params);
-	}
-	return r;
-}
-
 int loop_new(unsigned entries, struct loop **ret, struct err *err)
 {
 	struct loop *loop = calloc(1, sizeof(*loop));
 	if (!loop)
 		return err_set(err, ENOMEM, "event loop");
-	int r = ring_init(&loop->ring, entries ? entries : 256);
+	int r = ring_open(entries ? entries : 256, &loop->ring);
 	if (r < 0) {
 		free(loop);
 		if (r == -EPERM || r == -ENOSYS)

@@ -1,10 +1,12 @@
 /*
  * petri-nursery: composes the pool's nursery with the layers' stamping. Started by the supervisor with
  *   fd 3: seqpacket socket to the worker   fd 4: the state directory   fd 5: the directory of slot locks
- * and as arguments the number of slots, "tmpfs" or "auto", and the project ids of the slots (layers/stamp.h), which may be empty. Static, libc only; see pool/nursery.h.
+ * and as arguments the number of slots, "tmpfs" or "auto", the project ids of the slots (layers/stamp.h), which may be empty,
+ * and "off", "try" or "require" for core scheduling. Static, libc only; see pool/nursery.h.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
@@ -201,6 +203,28 @@ static int lock_tree(struct err *err)
 	return fd;
 }
 
+/*
+ * What mounting, owning, emptying and killing take. The overlays are mounted with these rights as well, and what jobs write goes
+ * to the upper directory by them: without CAP_SYS_RESOURCE that cannot pass a quota or eat a filesystem's reserve.
+ * No program is executed from here, so the bounding set is empty. A user namespace that is made later has sets of its own.
+ */
+static int keep_rights(struct err *err)
+{
+	const uint64_t keep = SYS_CAP(SYS_ADMIN)		     /* mounts, namespaces, quotas, trusted.* attributes */
+		| SYS_CAP(SETUID) | SYS_CAP(SETGID)		     /* the maps of rooms, and the open helper's ids */
+		| SYS_CAP(CHOWN) | SYS_CAP(FOWNER) | SYS_CAP(FSETID) /* a slot's own files, and a job's by way of its overlay */
+		| SYS_CAP(DAC_OVERRIDE)				     /* the same; and cgroup.procs, which is a room's */
+		| SYS_CAP(LINUX_IMMUTABLE)			     /* what keeps a job's file from being deleted */
+		| SYS_CAP(MKNOD)				     /* /dev/null and others; whiteouts */
+		| SYS_CAP(KILL);				     /* helpers that have a job's uid */
+	int r = sys_bound_caps(0);
+	if (r == 0)
+		r = sys_keep_caps(keep);
+	if (r < 0)
+		return err_set(err, r, "drop capabilities");
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? err_set(err, errno, "forbid new privileges") : 0;
+}
+
 static int own_process(struct err *err)
 {
 	(void)signal(SIGPIPE, SIG_IGN);
@@ -218,6 +242,8 @@ static int own_process(struct err *err)
 	for (int fd = FD_WORKER; fd <= FD_LOCKS; fd++)
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 	r = check_core_limit(err);
+	if (r == 0)
+		r = keep_rights(err);
 	if (r < 0)
 		return r;
 	struct rlimit files;
@@ -225,9 +251,9 @@ static int own_process(struct err *err)
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
 	}
-	/* Nothing here needs the network, and nothing that is forked here should ever see the machine's. */
-	if (unshare(CLONE_NEWNET) < 0)
-		return err_set(err, errno, "unshare the network namespace (petri needs root)");
+	/* Nothing here needs the network or the machine's shared memory, and nothing that is forked here should ever see them. */
+	if (unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
+		return err_set(err, errno, "unshare namespaces (petri needs root)");
 	return 0;
 }
 
@@ -243,6 +269,8 @@ int main(int argc, char **argv)
 		log_error("petri-nursery is started by petri, not by hand");
 		return 125;
 	}
+	if (argc > 4 && strcmp(argv[4], "off") != 0)
+		config.cookie = strcmp(argv[4], "require") == 0 ? POOL_COOKIE_REQUIRED : POOL_COOKIE_TRY;
 	bool force_tmpfs = argc > 2 && strcmp(argv[2], "tmpfs") == 0;
 	config.nslots = (unsigned)nslots;
 	int r = own_process(&err);

@@ -4,9 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <grp.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,8 +23,10 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "executor/core_sched.h"
 #include "executor/engine.h"
 #include "executor/notify.h"
+#include "executor/privileges.h"
 #include "executor/spool.h"
 #include "executor/supervisor_nursery.h"
 #include "pool/delegate.h"
@@ -50,6 +52,7 @@ struct supervisor {
 	int spool;   /* 0: none */
 	int commits; /* our end of the worker's socket */
 	pid_t worker;
+	const char *core_sched; /* as the nursery is told */
 	struct nursery nursery;
 	unsigned ncommits; /* commit children that run, and what each was asked */
 	pid_t commit_pids[COMMITS_MAX];
@@ -83,28 +86,6 @@ static int open_locks(struct err *err)
 		return err_say(err, EPERM, "%s must be root's alone", LOCK_DIR);
 	}
 	return fd;
-}
-
-static int drop_privileges(struct err *err)
-{
-	struct rlimit files;
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-		files.rlim_cur = files.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &files);
-	}
-	int r = sys_drop_bounding_set();
-	if (r < 0)
-		return err_set(err, r, "drop the bounding set");
-	if (setgroups(0, NULL) < 0 || setresgid(STORE_WORKER_UID, STORE_WORKER_UID, STORE_WORKER_UID) < 0 ||
-		setresuid(STORE_WORKER_UID, STORE_WORKER_UID, STORE_WORKER_UID) < 0)
-		return err_set(err, errno, "become the unprivileged worker");
-	r = sys_drop_caps();
-	if (r < 0)
-		return err_set(err, r, "drop the capabilities");
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-		return err_set(err, errno, "forbid new privileges");
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	return 0;
 }
 
 static void end_signals(sigset_t *ret)
@@ -143,8 +124,11 @@ static void run_worker(struct supervisor *s, int nursery, int commits, int beats
 	}
 	/* Before the privileges go: kernel.io_uring_disabled=1 asks for them. */
 	int r = loop_new(RING_ENTRIES, &fds.loop, &err);
+	/* Nothing in it is the worker's business, and its filter has no call for either. Not the network: Redis is there. */
+	if (r == 0 && unshare(CLONE_NEWIPC | CLONE_NEWUTS) < 0)
+		r = err_set(&err, errno, "leave the machine's ipc and uts namespaces");
 	if (r == 0)
-		r = drop_privileges(&err);
+		r = privileges_worker(&s->config->needs, store_fd(s->store), s->spool, &err);
 	if (r < 0) {
 		log_error("worker: %s", err_msg(&err));
 		_exit(125);
@@ -223,6 +207,9 @@ static void commit_ended(struct supervisor *s, pid_t pid, int status)
 static int store_layer(struct supervisor *s, const struct commit_request *request, int dir, struct commit_reply *reply, struct err *err)
 {
 	struct layer_info info = {0};
+	int kept = privileges_layer(err);
+	if (kept < 0)
+		return kept;
 	struct layer_commit c = {.dirfd = dir, .prefix = request->prefix, .uid_base = request->uid_base, .max_bytes = request->max_bytes, .max_entries = request->max_entries};
 	int r = layer_commit(s->store, &c, &info, err);
 	memcpy(reply->id, info.id, sizeof(reply->id));
@@ -232,7 +219,8 @@ static int store_layer(struct supervisor *s, const struct commit_request *reques
 /* With no more rights than the worker has, which could do it as well, but not without keeping its loop from everything else. */
 static int store_blob(struct supervisor *s, const struct commit_request *request, int fd, struct commit_reply *reply, struct err *err)
 {
-	int r = drop_privileges(err);
+	static const struct confine_needs nothing;
+	int r = privileges_worker(&nothing, store_fd(s->store), 0, err);
 	return r < 0 ? r : blob_put_fd(s->store, fd, request->max_bytes, STORE_JOB, reply->id, &reply->bytes, err);
 }
 
@@ -435,6 +423,15 @@ static int check_fd_limit(unsigned nslots, struct err *err)
 		nslots, needed, (uint64_t)files.rlim_max, (uint64_t)files.rlim_max > FDS_OF_WORKER ? ((uint64_t)files.rlim_max - FDS_OF_WORKER) / FDS_OF_SLOT : 0);
 }
 
+static int choose_core_sched(struct supervisor *s, struct err *err)
+{
+	const char *choice = s->config->core_sched ? s->config->core_sched : "off";
+	bool use;
+	int r = core_sched_decide(choice, core_sched_probe(), &use, err);
+	s->core_sched = use ? choice : "off";
+	return r;
+}
+
 /* A worker can do without: results then wait in memory only. */
 static void open_spool(struct supervisor *s)
 {
@@ -458,6 +455,10 @@ int supervise(const struct supervisor_config *config)
 		r = err_say(&err, EPERM, "petri makes namespaces, mounts and cgroups, and must be started as root (it drops what it "
 					 "does not need); try sudo, and `petri doctor` for the rest");
 	if (r == 0)
+		r = choose_core_sched(&s, &err);
+	if (r == 0)
+		r = privileges_supervisor(&err);
+	if (r == 0)
 		r = delegate_enter(&err);
 	if (r >= 0)
 		r = check_fd_limit(config->nslots, &err);
@@ -476,7 +477,7 @@ int supervise(const struct supervisor_config *config)
 		r = s.locks = open_locks(&err);
 	if (r >= 0)
 		r = s.signals = block_signals(&err);
-	s.nursery = (struct nursery){.config = config, .store = s.store ? store_fd(s.store) : -1, .locks = s.locks};
+	s.nursery = (struct nursery){.config = config, .store = s.store ? store_fd(s.store) : -1, .locks = s.locks, .core_sched = s.core_sched};
 	if (r >= 0)
 		r = run_until_end(&s, &err);
 	if (s.store && config->restart)

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "base/err.h"
+#include "executor/confine.h"
 #include "executor/loop.h"
 #include "layers/store.h"
 
@@ -25,11 +26,13 @@ struct supervisor_config {
 	unsigned nslots;
 	const char *spool; /* whose results may be kept on disk while Redis is away: the worker's name; NULL: none */
 	bool force_tmpfs;
-	const char *project_ids; /* of the slots, "FIRST-LAST"; NULL or "": PETRI_PROJECT_IDS, else those that the store has on record */
-	bool handles_signals;	 /* the worker reads worker_signals(); otherwise they end it as usual */
-	bool restart;		 /* a worker or nursery that dies is replaced; systemd is told of it all (NOTIFY_SOCKET) */
-	uint64_t stop_ms;	 /* how long the worker may take to end after a signal, for systemd */
-	/* Runs in the worker, without privileges; its return value is the worker's exit code. */
+	const char *project_ids;    /* of the slots, "FIRST-LAST"; NULL or "": PETRI_PROJECT_IDS, else those that the store has on record */
+	const char *core_sched;	    /* executor/core_sched.h; NULL: off */
+	bool handles_signals;	    /* the worker reads worker_signals(); otherwise they end it as usual */
+	bool restart;		    /* a worker or nursery that dies is replaced; systemd is told of it all (NOTIFY_SOCKET) */
+	uint64_t stop_ms;	    /* how long the worker may take to end after a signal, for systemd */
+	struct confine_needs needs; /* the worker's */
+	/* Runs in the worker, without privileges and confined; its return value is the worker's exit code. */
 	int (*worker)(const struct worker_fds *fds, void *ctx);
 	void *ctx;
 };

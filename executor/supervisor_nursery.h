@@ -14,9 +14,10 @@
 
 struct nursery {
 	const struct supervisor_config *config;
-	int store, locks; /* directories; borrowed */
-	pid_t pid;	  /* 0: none */
-	uint64_t due_us;  /* another is wanted: when it is to be started, or the old one killed if it is still there; 0: it is not */
+	int store, locks;	/* directories; borrowed */
+	const char *core_sched; /* as it is told */
+	pid_t pid;		/* 0: none */
+	uint64_t due_us;	/* another is wanted: when it is to be started, or the old one killed if it is still there; 0: it is not */
 	uint64_t started_us;
 	unsigned wait_ms;
 };

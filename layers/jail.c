@@ -36,6 +36,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/sanitizer.h"
 #include "base/sys.h"
 #include "layers/store.h"
 
@@ -45,17 +46,6 @@
 #define HELPER_MEMORY_MAX (2ull << 30)
 #define HELPER_CPU_MAX_S 3600
 #define HELPER_FDS_MAX 1024 /* a walk keeps up to 2 * TREE_KEPT_FDS of them */
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HAVE_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer) || __has_feature(thread_sanitizer)
-#define HAVE_SANITIZER 1
-#endif
-#endif
-#ifndef HAVE_SANITIZER
-#define HAVE_SANITIZER 0
-#endif
 
 /* ---- in the helper ---- */
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <sched.h>
@@ -69,7 +70,12 @@ _Noreturn static void keep(pid_t parent, int reserved)
 	if ((reserved != KEEPER_FD && dup3(reserved, KEEPER_FD, O_CLOEXEC) < 0) || sys_close_range(KEEPER_FD + 1, ~0u, 0) < 0)
 		_exit(1);
 	(void)prctl(PR_SET_NAME, "petri-keeper", 0, 0, 0);
-	answer(unshare(CLONE_NEWNET) < 0 ? -errno : 0, -1);
+	int r = unshare(CLONE_NEWNET) < 0 ? -errno : 0;
+	/* To have a room born in a group whose cgroup.procs is the room's own, and hosts may ask for the first to make user namespaces; the last so that
+	 * the slot's root makes it. */
+	if (r == 0)
+		r = sys_keep_caps(SYS_CAP(SYS_ADMIN) | SYS_CAP(DAC_OVERRIDE) | SYS_CAP(SETUID));
+	answer(r, -1);
 	for (;;)
 		serve_one();
 }

@@ -43,10 +43,18 @@ struct nursery_stamper {
 	void (*describe)(void *env, struct wire_host *host);
 };
 
+/* Whether each job gets a core scheduling cookie of its own, prctl(2) PR_SCHED_CORE. */
+enum pool_cookie {
+	POOL_COOKIE_NONE,
+	POOL_COOKIE_TRY,
+	POOL_COOKIE_REQUIRED /* no zygote without */
+};
+
 struct nursery_config {
 	int worker;   /* SOCK_SEQPACKET to the worker; end of file ends the nursery */
 	int lock_dir; /* directory of the host-wide slot locks */
 	unsigned nslots;
+	enum pool_cookie cookie;
 	struct wire_host host; /* devices, filled by the caller */
 };
 

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -248,7 +249,7 @@ static int make_room(struct nursery *n, struct slot *s, unsigned *step, struct e
 	_cleanup_close_ int group = n->attach_unified ? -1 : cgroup_leaf_open_room(n->tree, &s->leaf, err);
 	if (group < 0 && !n->attach_unified)
 		return group;
-	const struct room_spec spec = {.group = group, .requests = theirs, .go = wait, .number = ++s->rooms, .owner = root_of(s), .root = mounts.root, .usr = mounts.usr, .scratch = mounts.scratch, .network = s->plan.network, .filter = policy->fd, .filter_len = policy->len, .listener = policy->listener, .early = policy->early, .lazy_scratch = mounts.freed_late, .apart = !hybrid(n)};
+	const struct room_spec spec = {.group = group, .requests = theirs, .go = wait, .number = ++s->rooms, .owner = root_of(s), .root = mounts.root, .usr = mounts.usr, .scratch = mounts.scratch, .network = s->plan.network, .filter = policy->fd, .filter_len = policy->len, .listener = policy->listener, .early = policy->early, .cookie = n->config->cookie != POOL_COOKIE_NONE, .cookie_required = n->config->cookie == POOL_COOKIE_REQUIRED, .lazy_scratch = mounts.freed_late, .apart = !hybrid(n)};
 	r = clone_room(n, s, &spec, err);
 	if (r < 0)
 		return r;
@@ -398,7 +399,10 @@ static void clean(struct nursery *n, struct slot *s)
 				_exit(1);
 			let_go_of_others(n, s);
 			n->stamper->detach(n->stamper->env, s->stamp);
-			int r = n->stamper->clean(n->stamper->env, s->stamp, &err);
+			/* Deleting what belongs to the job's user, under a quota; no ids, devices or owners are changed any more. */
+			int r = sys_keep_caps(SYS_CAP(SYS_ADMIN) | SYS_CAP(DAC_OVERRIDE) | SYS_CAP(FOWNER) | SYS_CAP(LINUX_IMMUTABLE));
+			if (r == 0)
+				r = n->stamper->clean(n->stamper->env, s->stamp, &err);
 			if (r == 0)
 				drop_cache(n, s);
 			else

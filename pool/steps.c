@@ -30,6 +30,7 @@ static const char *const names[STEP_MAX] = {
 	[STEP_SETUP_PAGE] = "share the status page",
 	[STEP_SETUP_FORK] = "fork the child",
 	[STEP_SETUP_PIPES] = "make the output pipes",
+	[STEP_SETUP_CORE] = "make a core scheduling cookie",
 	[STEP_FILTER] = "install the policy's filter",
 	[STEP_DISPATCH] = "receive the job",
 	[STEP_PACK] = "read the job's files",

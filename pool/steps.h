@@ -31,6 +31,7 @@ enum pool_step {
 	STEP_SETUP_PAGE,
 	STEP_SETUP_FORK,
 	STEP_SETUP_PIPES,
+	STEP_SETUP_CORE,
 	/* in the zygote's child */
 	STEP_FILTER,
 	STEP_DISPATCH,

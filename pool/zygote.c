@@ -203,6 +203,14 @@ static int loopback_up(void)
 	return (int)r;
 }
 
+/* The child inherits it, and all that the job makes: a cookie that no other job has. Made with the zygote, not when the job comes. */
+static void make_cookie(const struct zygote *z)
+{
+	long r = z->spec->cookie ? gate5(SYS_prctl, PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, PR_SCHED_CORE_SCOPE_THREAD_GROUP, 0) : 0;
+	if (r < 0 && z->spec->cookie_required)
+		die(STEP_SETUP_CORE, (int)r);
+}
+
 static void set_up(struct zygote *z)
 {
 	unsigned step = STEP_SETUP_SYSCTL;
@@ -220,6 +228,7 @@ static void set_up(struct zygote *z)
 		if (r < 0)
 			die(STEP_SETUP_NET, (int)r);
 	}
+	make_cookie(z);
 	z->ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
 	z->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	z->pidfd = (int)gate2(SYS_pidfd_open, 1, 0);

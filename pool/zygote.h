@@ -32,8 +32,9 @@ struct room_spec {
 	unsigned short filter_len;
 	bool sibling; /* be a child of the caller's parent (CLONE_PARENT): the caller is a keeper */
 	bool listener, early;
-	bool lazy_scratch; /* what is deleted there stays charged for a while: take only what is empty */
-	bool apart;	   /* the room sits in another memory group than its zygotes (cgroup v2): they need a memory of their own, for what
+	bool cookie, cookie_required; /* core scheduling */
+	bool lazy_scratch;	      /* what is deleted there stays charged for a while: take only what is empty */
+	bool apart;		      /* the room sits in another memory group than its zygotes (cgroup v2): they need a memory of their own, for what
 			    * is read and written in it is charged to the group of its owner, get_mem_cgroup_from_mm() */
 };
 

@@ -201,6 +201,8 @@ class Worker:
             except subprocess.TimeoutExpired:
                 raise AssertionError(f"the worker did not stop:\n{self.log[-3000:]}") from None
         self.client.close()
+        if "filter does not know" in self.log:
+            raise AssertionError(f"the worker made a call that its own filter refuses:\n{self.log[-3000:]}")
         return self.process.returncode
 
 
