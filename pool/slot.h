@@ -60,6 +60,10 @@ struct slot {
 	struct wire_plan plan;
 };
 
+/* nursery_serve - take what the worker has sent (nursery.c; the fuzz target of its messages begins here). Return: false once it is gone. */
+bool nursery_serve(struct nursery *n);
+/* nursery_reap - take the ends of the nursery's children. */
+void nursery_reap(struct nursery *n);
 /*
  * slot_take_number - a number that nobody has, and whose groups are free of what a crashed owner may have left: the processes first,
  * then what they wrote. Return: the number, with its lock in *ret_lock, or -errno.
