@@ -82,5 +82,7 @@ void slot_reaped(struct nursery *n, struct slot *s, pid_t pid, int status);
 void slot_kill(struct nursery *n, struct slot *s);
 void slot_close(struct nursery *n, struct slot *s);
 
+/* open_one - in that helper: open what a request names. Return: the fd (caller owns), or -1 with *reply saying why. */
+int open_one(int root, struct open_request *request, struct open_reply *reply);
 /* open_serve - in a forked helper: answer struct open_request until the socket closes. Never returns. */
 _Noreturn void open_serve(int sock, int root, uid_t host_uid);
