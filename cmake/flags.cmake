@@ -28,7 +28,8 @@ endfunction()
 # petri_sanitize(T): what petri-nursery must not get, being static.
 function(petri_sanitize target)
   if(PETRI_SANITIZE)
-    target_compile_options(${target} PRIVATE -fsanitize=${PETRI_SANITIZE} -fno-omit-frame-pointer)
+    # What UndefinedBehaviorSanitizer finds would otherwise only be printed, and the test pass.
+    target_compile_options(${target} PRIVATE -fsanitize=${PETRI_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_link_options(${target} PRIVATE -fsanitize=${PETRI_SANITIZE})
   endif()
 endfunction()

@@ -5,12 +5,14 @@
 #include "executor/engine_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -213,11 +215,21 @@ static void arm_oom(struct seat *seat)
 	}
 }
 
+/* Who could cut it short could end this process, and every other job with it, by SIGBUS. */
+static bool page_stays(int fd)
+{
+	struct stat st;
+	int seals = fcntl(fd, F_GET_SEALS);
+	return seals >= 0 && (seals & F_SEAL_SHRINK) && fstat(fd, &st) == 0 && st.st_size >= (off_t)sizeof(struct zygote_page);
+}
+
 /* One page for all zygotes of a room, mapped once. */
 static const struct zygote_page *take_page(struct seat *seat, int room, int fd)
 {
 	if (seat->page && seat->page_of == room)
 		return seat->page;
+	if (!page_stays(fd))
+		return NULL;
 	void *page = mmap(NULL, sizeof(struct zygote_page), PROT_READ, MAP_SHARED, fd, 0);
 	if (page == MAP_FAILED)
 		return NULL;
@@ -277,7 +289,7 @@ static void handle_zygote(struct zygote_ref *z, const struct zygote_msg *msg, in
 		break;
 	case ZYGOTE_FAILED:
 		if (seat->state == SEAT_STAMPING)
-			zygote_failed(seat, msg->step, msg->error);
+			zygote_failed(seat, msg->step, told_error(msg->error));
 		break;
 	default:
 		log_warn("unknown message from a zygote: slot=%u type=%u, ignoring", seat->index, msg->type);
@@ -432,7 +444,7 @@ static void handle_nursery(struct engine *engine, const struct wire_msg *msg, in
 	if (msg->slot >= engine->nseats) {
 		if (msg->type == WIRE_FAILED) {
 			struct err err = ERR_INIT;
-			(void)err_set(&err, msg->error, "petri-nursery: %s", pool_step_name(msg->step));
+			(void)err_set(&err, told_error(msg->error), "petri-nursery: %s", pool_step_name(msg->step));
 			engine_die(engine, &err);
 		}
 		return;
@@ -463,7 +475,7 @@ static void handle_nursery(struct engine *engine, const struct wire_msg *msg, in
 				engine->config.capacity(engine->config.ctx);
 			engine_check_seats(engine);
 		} else if (msg->seq == seat->seq && seat->state == SEAT_STAMPING) {
-			zygote_failed(seat, msg->step, msg->error);
+			zygote_failed(seat, msg->step, told_error(msg->error));
 		}
 		break;
 	default:

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -189,6 +190,18 @@ static void helper_gone(struct run *run)
 	finish(run);
 }
 
+/* The helper has looked already; but reading from a pipe that it gave instead would keep this process waiting for ever. */
+static void check_reply(struct open_reply *reply, int fd, mode_t kind)
+{
+	struct stat st;
+	if (reply->error != 0) {
+		reply->error = told_error(reply->error);
+	} else if (fstat(fd, &st) < 0 || (st.st_mode & S_IFMT) != kind) {
+		reply->error = -EINVAL;
+		reply->not_regular = 1;
+	}
+}
+
 static void on_reply(struct loop_op *op, int res)
 {
 	struct run *run = op->data;
@@ -207,6 +220,7 @@ static void on_reply(struct loop_op *op, int res)
 		return;
 	}
 	size_t at = run->collect_at++;
+	check_reply(&reply, nfds > 0 ? fds[0] : -1, at < job->ncollect ? S_IFREG : S_IFDIR);
 	if (at < job->ncollect) {
 		const struct job_collect *want = &job->collect[at];
 		if (reply.error == 0 && !take_output(run, want, fds[0], reply.size)) {

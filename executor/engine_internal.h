@@ -1,6 +1,7 @@
 /* The engine's own structures, shared by executor/engine*.c only. */
 #pragma once
 
+#include <errno.h>
 #include <signal.h>
 
 #include "executor/command.h"
@@ -221,6 +222,11 @@ struct runtime *mix_next(struct seat *seat, struct wire_plan *plan);
 /* mix_count - once a search for a seat; mix_keeps - whether a floor would be undercut if this seat were made for something else. */
 void mix_count(const struct engine *engine, struct tally *ret);
 bool mix_keeps(const struct engine *engine, const struct tally *tally, const struct seat *seat);
+/* told_error - what another process says went wrong, as a -errno, whatever it says. */
+static inline int told_error(int error)
+{
+	return error < 0 && error >= -4095 ? error : -EPROTO;
+}
 /* engine_zygote.c */
 struct zygote_ref *zygote_ref_new(struct seat *seat, int control);
 void zygote_ref_drop(struct zygote_ref *z);

@@ -75,8 +75,10 @@ static void on_wall(struct loop_timer *timer)
 	struct run *run = timer->data;
 	uint64_t limit_us = run->ej->job.limits.wall_ms * 1000, now = now_us();
 	uint64_t exec_us = run_started_ns(run) / 1000;
-	/* The clock starts at exec. A launch that hangs is bounded too; nobody tells when one that is slow has come to its exec. */
-	uint64_t due = exec_us ? exec_us + limit_us : run->ej->dispatched_ns / 1000 + limit_us + LAUNCH_GRACE_US;
+	/* The clock starts at exec. A launch that hangs is bounded too, and so is what its page may claim; nobody tells when one that is slow has
+	 * come to its exec. */
+	uint64_t latest_us = run->ej->dispatched_ns / 1000 + LAUNCH_GRACE_US;
+	uint64_t due = (exec_us ? MIN(exec_us, latest_us) : latest_us) + limit_us;
 	if (now < due)
 		loop_timer_set(run->engine->loop, timer, exec_us ? due : MIN(due, now + MIN(limit_us, (uint64_t)LAUNCH_RECHECK_US)));
 	else

@@ -114,7 +114,9 @@ static void on_notify(struct loop_op *op, int res)
 		run_kill(run, STATUS_VIOLATION);
 		return;
 	}
-	loop_poll(z->loop, op, z->listener, POLLIN);
+	/* What is no listener at all, and always readable, must not keep the loop busy. */
+	if (errno == ENOENT || errno == EINTR)
+		loop_poll(z->loop, op, z->listener, POLLIN);
 }
 
 void streams_read(struct zygote_ref *z)

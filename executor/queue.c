@@ -395,6 +395,7 @@ void queue_free(struct queue *queue)
 	redis_link_end(&queue->fetch);
 	redis_link_end(&queue->channel);
 	redis_link_end(&queue->commands);
+	fetch_link_down(queue); /* what was taken, and waits for a request that was not sent yet */
 	loop_timer_clear(queue->loop, &queue->fetch_retry);
 	loop_timer_clear(queue->loop, &queue->own_again);
 	loop_timer_clear(queue->loop, &queue->isolated_due);

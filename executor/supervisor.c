@@ -255,6 +255,15 @@ static void commit(struct supervisor *s, const struct commit_request *request, i
 	_exit(0);
 }
 
+bool commit_request_sane(const struct commit_request *request)
+{
+	uint32_t base = request->uid_base;
+	bool range = base >= POOL_UID_BASE && base < POOL_UID_BASE + POOL_NUMBERS_MAX * POOL_UID_COUNT && base % POOL_UID_COUNT == POOL_UID_BASE % POOL_UID_COUNT;
+	if (request->kind == COMMIT_BLOB)
+		return request->max_bytes < UINT64_MAX;
+	return request->kind == COMMIT_LAYER && range && memchr(request->prefix, '\0', sizeof(request->prefix)) && request->prefix[0] == '/';
+}
+
 static void serve_commits(struct supervisor *s)
 {
 	static struct commit_request request;
@@ -270,11 +279,8 @@ static void serve_commits(struct supervisor *s)
 		nursery_want(&s->nursery);
 		return;
 	}
-	bool whole = n == sizeof(request) && nfds == 1 && (request.kind == COMMIT_LAYER || request.kind == COMMIT_BLOB);
-	bool sane = whole && memchr(request.prefix, '\0', sizeof(request.prefix)) && request.prefix[0] == '/' && request.uid_base >= POOL_UID_BASE &&
-		request.uid_base < POOL_UID_BASE + POOL_NUMBERS_MAX * POOL_UID_COUNT && request.uid_base % POOL_UID_COUNT == POOL_UID_BASE % POOL_UID_COUNT;
-	if (whole && request.kind == COMMIT_BLOB)
-		sane = request.max_bytes < UINT64_MAX;
+	bool whole = n == sizeof(request) && nfds == 1;
+	bool sane = whole && commit_request_sane(&request);
 	if (sane)
 		commit(s, &request, fds[0]);
 	else if (n > 0)

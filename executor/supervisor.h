@@ -43,6 +43,11 @@ struct supervisor_config {
 /* worker_signals - in the worker: a signalfd(2) for SIGTERM, SIGINT and SIGHUP, non-blocking; -1 on failure. */
 int worker_signals(void);
 
+/* commit_request_sane - whether a request of the worker may be acted upon: a blob's bound, or a directory's place and a slot's range
+ * of ids. */
+struct commit_request;
+bool commit_request_sane(const struct commit_request *request);
+
 /* supervise - until the worker has ended. Return: its exit code, or 125 after logging why it could not start. */
 int supervise(const struct supervisor_config *config);
 

@@ -82,8 +82,7 @@ static void handle(struct nursery *n, const struct wire_msg *msg, int *fds, size
 	}
 }
 
-/* Return: false once the worker is gone. */
-static bool serve_worker(struct nursery *n)
+bool nursery_serve(struct nursery *n)
 {
 	for (;;) {
 		struct wire_msg msg;
@@ -100,7 +99,7 @@ static bool serve_worker(struct nursery *n)
 	}
 }
 
-static void reap(struct nursery *n)
+void nursery_reap(struct nursery *n)
 {
 	pid_t pid;
 	int status;
@@ -134,7 +133,7 @@ static void shut_down(struct nursery *n)
 	}
 	for (int waited = 0; !all_dead(n) && waited < 5000; waited++) {
 		(void)poll(NULL, 0, 1);
-		reap(n);
+		nursery_reap(n);
 	}
 	for (unsigned i = 0; i < n->nslots; i++)
 		slot_close(n, &n->slots[i]);
@@ -176,8 +175,8 @@ static void loop(struct nursery *n, int signals)
 		if ((p[1].revents & POLLIN) && read_signals(signals, &child))
 			return;
 		if (child)
-			reap(n);
-		if (p[0].revents && !serve_worker(n))
+			nursery_reap(n);
+		if (p[0].revents && !nursery_serve(n))
 			return;
 	}
 }
@@ -210,7 +209,7 @@ int nursery_run(const struct nursery_config *config, const struct nursery_stampe
 		if (r >= 0)
 			next = (unsigned)r + 1;
 		/* The worker answers each leaf at once: take its messages as they come. */
-		if (r >= 0 && !serve_worker(&n))
+		if (r >= 0 && !nursery_serve(&n))
 			r = -EPIPE;
 	}
 	if (r >= 0) {

@@ -134,12 +134,13 @@ static char *make_stack(void)
 	return p + ZYGOTE_STACK + 4096;
 }
 
-/* The worker gets it for reading only: it may neither write nor truncate what other processes here have mapped. */
+/* The worker gets it for reading only: it may neither write nor truncate what other processes here have mapped. Nor may anybody here
+ * cut short what the worker has mapped: it asks for the seal. */
 static int make_page(struct zygote *z)
 {
 	char path[32];
-	_cleanup_close_ int fd = memfd_create("petri-zygote", MFD_CLOEXEC);
-	if (fd < 0 || ftruncate(fd, sizeof(*z->page)) < 0)
+	_cleanup_close_ int fd = memfd_create("petri-zygote", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0 || ftruncate(fd, sizeof(*z->page)) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return -errno;
 	z->page = mmap(NULL, sizeof(*z->page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	z->init_stack = make_stack();

@@ -60,6 +60,10 @@ struct slot {
 	struct wire_plan plan;
 };
 
+/* nursery_serve - take what the worker has sent (nursery.c; the fuzz target of its messages begins here). Return: false once it is gone. */
+bool nursery_serve(struct nursery *n);
+/* nursery_reap - take the ends of the nursery's children. */
+void nursery_reap(struct nursery *n);
 /*
  * slot_take_number - a number that nobody has, and whose groups are free of what a crashed owner may have left: the processes first,
  * then what they wrote. Return: the number, with its lock in *ret_lock, or -errno.
@@ -78,5 +82,7 @@ void slot_reaped(struct nursery *n, struct slot *s, pid_t pid, int status);
 void slot_kill(struct nursery *n, struct slot *s);
 void slot_close(struct nursery *n, struct slot *s);
 
+/* open_one - in that helper: open what a request names. Return: the fd (caller owns), or -1 with *reply saying why. */
+int open_one(int root, struct open_request *request, struct open_reply *reply);
 /* open_serve - in a forked helper: answer struct open_request until the socket closes. Never returns. */
 _Noreturn void open_serve(int sock, int root, uid_t host_uid);
