@@ -287,7 +287,7 @@ static void on_control(struct loop_op *op, int res)
 		int fds[FD_PASS_MAX];
 		size_t nfds = 0;
 		ssize_t n = res < 0 ? res : fd_recv(z->control, &msg, sizeof(msg), fds, &nfds, MSG_DONTWAIT);
-		if (n == -EAGAIN)
+		if (fd_try_later(n))
 			break;
 		if (n <= 0)
 			return; /* the zygote is gone: its pidfd says so too */
@@ -473,7 +473,7 @@ static void drain_nursery(struct engine *engine)
 		int fds[FD_PASS_MAX];
 		size_t nfds = 0;
 		ssize_t n = fd_recv(engine->config.nursery, &msg, sizeof(msg), fds, &nfds, MSG_DONTWAIT);
-		if (n == -EAGAIN)
+		if (fd_try_later(n))
 			return;
 		if (n != (ssize_t)sizeof(msg)) {
 			struct err err = ERR_INIT;
@@ -504,7 +504,7 @@ static void on_supervisor(struct loop_op *op, int res)
 	ssize_t n = res < 0 ? res : fd_recv(engine->config.supervisor, &reply, sizeof(reply), fds, &nfds, MSG_DONTWAIT);
 	if (n == sizeof(reply))
 		collect_commit_reply(engine, &reply);
-	else if (n != -EAGAIN)
+	else if (!fd_try_later(n))
 		return; /* the supervisor is gone, and this process with it (PDEATHSIG) */
 	fd_close_many(fds, nfds);
 	loop_poll(engine->loop, op, engine->config.supervisor, POLLIN);
