@@ -243,6 +243,9 @@ void run_exit_message(struct run *run);
 void run_gone(struct run *run);
 void run_maybe_finish(struct run *run);
 void run_finish(struct run *run);
+/* Of an errno, negative or not: it says nothing of the job, of its paths or limits, but of a host in need (memory, fds, a failing device,
+ * a call cut short). It must not be told as the job's fault. */
+bool engine_hosts_need(int error);
 void run_internal_error(struct run *run, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* engine_runtime.c */
 /* engine_runtime - the one that the image names; NULL: none, or none that can be used now. */

@@ -325,13 +325,20 @@ static bool disk_full(const struct run *run, uint64_t *ret_used, uint64_t *ret_i
 	return (uint64_t)st.f_bfree * (uint64_t)st.f_bsize <= block || st.f_ffree <= 1;
 }
 
+bool engine_hosts_need(int error)
+{
+	error = abs(error);
+	return error == ENOMEM || error == EMFILE || error == ENFILE || error == EAGAIN || error == EINTR || error == EIO;
+}
+
 /* Why the program never ran: the step that failed in the zygote's child. */
 static void launch_failed(struct run *run, const struct zygote_page *page)
 {
 	struct result *result = &run->ej->result;
 	const struct job *job = &run->ej->job;
 	const char *why = strerror(page->error), *program = run->command.text;
-	switch (page->step) {
+	unsigned step = engine_hosts_need(page->error) && page->step != STEP_EXEC ? STEP_NONE : page->step;
+	switch (step) {
 	case STEP_EXEC:
 		result->status = STATUS_EXEC_FAILED;
 		result->exit_code = page->error == ENOENT || page->error == ENOTDIR ? 127 : 126;
