@@ -74,8 +74,11 @@ static void on_wall(struct loop_timer *timer)
 	struct run *run = timer->data;
 	uint64_t limit_us = run->ej->job.limits.wall_ms * 1000, now = now_us();
 	uint64_t exec_us = run_started_ns(run) / 1000;
-	/* The clock starts at exec. A launch that hangs is bounded too. */
+	/* The clock starts at exec, of which nobody tells the loop: what has not begun by now ends in a limit's time at the earliest. A
+	 * launch that hangs is bounded too. */
 	uint64_t due = exec_us ? exec_us + limit_us : run->ej->dispatched_ns / 1000 + limit_us + LAUNCH_GRACE_US;
+	if (!exec_us && now < due)
+		due = MIN(due, now + limit_us);
 	if (now < due)
 		loop_timer_set(run->engine->loop, timer, due);
 	else

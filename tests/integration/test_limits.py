@@ -1,4 +1,5 @@
 """Every limit: hit, reported with the right status, within its bound; and what usage says is true."""
+import base64
 import json
 import os
 
@@ -42,6 +43,17 @@ def test_wall_of_a_busy_job(t):
     run = t.petri.run(*program(t, "burn"), "--wall", "200ms", "--", "/work/burn")
     ended(t, run, "wall_limit")
     t.check(wall_ms(run) <= 200 + LATE_MS, run)
+
+
+def test_wall_after_a_slow_launch(t):
+    """Files that take longer to unpack than the limit do not lend the job the ten seconds that a launch may take.
+
+    Negative control: with the timer set to those ten seconds while the program has not begun, the job exited after its 3 s."""
+    file = base64.b64encode(os.urandom(4 << 20)).decode()
+    run = t.petri.job({"argv": ["/bin/sleep", "3"], "files": {"/work/big": {"base64": file}}, "limits": {"wall_ms": 1}})
+    ended(t, run, "wall_limit")
+    t.check(run.result["timing"]["exec_us"] > 1000, "the launch was quick: this test shows nothing")
+    t.check(wall_ms(run) < 1000, run)
 
 
 def test_wall_is_not_hit_early(t):
