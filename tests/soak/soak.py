@@ -6,7 +6,8 @@
 Layers and blobs that jobs leave are taken by `petri gc`, run every few seconds as an operator's timer would, and results expire. Exit: 0,
 1 when a result was wrong or something grew (watch.py has the bounds), 77 when this host cannot run it. --short: no verdict on time.
 
-Negative controls, each tried once on a changed copy of petri: see the end of this file's README, docs/reliability.md.
+Negative control, tried on a changed copy of petri: with one fd of each zygote left open in the worker, 250 jobs were enough:
+"fds petri-worker: 165 in the first quarter, 362 in the last".
 """
 import argparse
 import collections
