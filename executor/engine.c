@@ -269,6 +269,8 @@ static void handle_zygote(struct zygote_ref *z, const struct zygote_msg *msg, in
 			run_exit_message(seat->run);
 		else if (seat->runtime_ran)
 			runtime_failed(seat, z->page && z->page->step ? pool_step_name(z->page->step) : "it ended");
+		else if (seat->state == SEAT_STAMPING && !z->page) /* its child died before it could introduce itself */
+			zygote_failed(seat, STEP_SETUP_WAIT, -ECHILD);
 		break;
 	case ZYGOTE_FAILED:
 		if (seat->state == SEAT_STAMPING)
