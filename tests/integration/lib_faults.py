@@ -149,7 +149,7 @@ def big_job(name, nap=0):
     """All that petri does for a job: stdin, a file, outputs small and large, a commit, files left behind in /tmp."""
     return {"id": name, "argv": ["/bin/sh", "-c", SCRIPT % (BIG, nap)], "stdin": {"data": name + "\n"}, "reply": "faults",
             "files": {"/work/in": {"data": f"file of {name}\n"}}, "collect": ["/work/out", "/work/big"], "commit": "/work",
-            "limits": {"wall_ms": 20000}}
+            "limits": {"wall_ms": 60000, "cpu_ms": 60000}}
 
 
 def _blob(t, entry):
