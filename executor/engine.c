@@ -25,7 +25,7 @@
 #define RETRY_MAX_MS 2000u
 #define OOM_LOOK_US 200
 #define LATE_US 50000		   /* a zygote takes a millisecond or few */
-#define STAMP_PATIENCE_US 60000000 /* an answer that does not come was lost: ask again */
+#define STAMP_PATIENCE_US 15000000 /* an answer that does not come was lost, or an init was killed before its first word: ask again */
 #define OOM_LOOKS_MAX 50
 #define FAILURES_MAX 8 /* in a row, before the jobs that wait for the slot are told */
 

@@ -140,6 +140,7 @@ struct run { /* a job in the engine */
 	struct loop_timer wall, cpu, empty;
 	uint64_t end_us; /* since when the end is awaited; 0: not yet */
 	bool fresh_leaf_tried;
+	unsigned charged_tries; /* how often it waited for memory of an earlier job's to go */
 	unsigned restamps;
 	bool doubted;
 	/* stdin */
