@@ -19,7 +19,9 @@ BOUNDS = {
 # In a short run: what is there at every moment, and has no time in which it goes.
 COUNTS = ("fds petri", "fds petri-worker", "fds petri-nursery", "fds petri-keeper", "processes", "cgroups", "mounts nursery", "mounts machine")
 # With room by the number of jobs: one left by every two hundredth would be seen.
-MACHINE = ("dying cgroups", "net namespaces", "kernel cgroups")
+MACHINE = ("dying cgroups", "net namespaces")
+# What stays for a while after each job: twice as much when twice as many are done in a second.
+KEPT = ("inodes state", "kB state", "kB redis", "keys redis")
 
 
 def _read(path):
@@ -102,6 +104,8 @@ class Watch:
                     s["fds " + comm] = s.get("fds " + comm, 0) + _fds(each)
             if comm == "petri-nursery":
                 s["mounts nursery"] = max(s.get("mounts nursery", 0), len(_read(f"/proc/{each}/mountinfo").splitlines()))
+        last = self.samples[-1] if self.samples else s
+        s["rate"] = (jobs - last["jobs"]) / max(s["at"] - last["at"], 0.1)
         s["mounts machine"] = sum(1 for line in _read("/proc/self/mountinfo").splitlines() if "petri" in line)
         s["cgroups"] = _own_cgroups(pids)
         s["inodes state"], s["kB state"] = _tree(self.state)
@@ -135,6 +139,8 @@ class Watch:
                 continue
             first, last = self.quarter(key, False), self.quarter(key, True)
             bound = first * (1 + share) + amount
+            if key in KEPT:
+                bound *= max(self.quarter("rate", True) / max(self.quarter("rate", False), 0.1), 1)
             rows.append((key, first, last, bound))
             if last > bound and (not short or key in COUNTS):
                 grown.append(f"{key}: {first:g} in the first quarter, {last:g} in the last, at most {bound:g}")
@@ -145,5 +151,7 @@ class Watch:
             rows.append((key, first, last, bound))
             if not short and last > bound:
                 grown.append(f"{key}: {first:g} in the first quarter, {last:g} in the last; the machine's own pace changed by {pace:.2f}")
+        for key in ("rate", "kernel cgroups"):
+            rows.append((key, self.quarter(key, False), self.quarter(key, True), 0))
         rows.append(("spawn us (the machine's pace)", self.quarter("spawn us", False), self.quarter("spawn us", True), 0))
         return rows, grown
