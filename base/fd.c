@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -138,6 +139,8 @@ void fd_attach(struct msghdr *msg, struct fd_space *space, const int *fds, size_
 	memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
 }
 
+#define SEND_TRIES 10 /* a millisecond apart */
+
 static int send_with(int sock, const void *buf, size_t len, const int *fds, size_t nfds, int flags)
 {
 	struct iovec iov = {.iov_base = (void *)buf, .iov_len = len};
@@ -146,12 +149,16 @@ static int send_with(int sock, const void *buf, size_t len, const int *fds, size
 	if (nfds > FD_PASS_MAX)
 		return -EINVAL;
 	fd_attach(&msg, &space, fds, nfds);
-	for (;;) {
+	/* Whoever waits for a message that is lost waits for ever: where the kernel is out of memory for a moment, again. */
+	for (int tries = 0;;) {
 		ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | flags);
 		if (n >= 0)
 			return 0;
-		if (errno != EINTR)
+		if (errno == EINTR)
+			continue;
+		if ((errno != ENOMEM && errno != ENOBUFS) || (flags & MSG_DONTWAIT) || ++tries == SEND_TRIES)
 			return -errno;
+		(void)poll(NULL, 0, 1);
 	}
 }
 

@@ -1,6 +1,8 @@
 /* File descriptors: whole reads and writes, fd passing, small-file access relative to a directory fd. */
 #pragma once
 
+#include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -49,11 +51,17 @@ void fd_attach(struct msghdr *msg, struct fd_space *space, const int *fds, size_
 
 /*
  * fd_send - one datagram with up to FD_PASS_MAX fds; the fds stay the caller's.
- * Return: 0 or -errno (-EAGAIN on a full non-blocking socket).
+ * Return: 0 or -errno (-EAGAIN on a full non-blocking socket; -ENOMEM once it has been tried for some milliseconds).
  */
 int fd_send(int sock, const void *buf, size_t len, const int *fds, size_t nfds);
 /* fd_send_now - the same, but -EAGAIN where that would wait for the receiver. */
 int fd_send_now(int sock, const void *buf, size_t len, const int *fds, size_t nfds);
+
+/* fd_try_later - of a result of fd_recv() or read(): nothing came, and the other end may well be there: -EAGAIN, or no memory. */
+static inline bool fd_try_later(ssize_t r)
+{
+	return r == -EAGAIN || r == -ENOMEM || r == -ENOBUFS;
+}
 
 /*
  * fd_recv - receive one datagram and its fds, close-on-exec.

@@ -27,7 +27,7 @@
 #define RETRY_MAX_MS 2000u
 #define OOM_LOOK_US 200
 #define LATE_US 50000		   /* a zygote takes a millisecond or few */
-#define STAMP_PATIENCE_US 60000000 /* an answer that does not come was lost: ask again */
+#define STAMP_PATIENCE_US 15000000 /* an answer that does not come was lost, or an init was killed before its first word: ask again */
 #define OOM_LOOKS_MAX 50
 #define FAILURES_MAX 8 /* in a row, before the jobs that wait for the slot are told */
 
@@ -286,6 +286,8 @@ static void handle_zygote(struct zygote_ref *z, const struct zygote_msg *msg, in
 			run_exit_message(seat->run);
 		else if (seat->runtime_ran)
 			runtime_failed(seat, z->page && z->page->step ? pool_step_name(z->page->step) : "it ended");
+		else if (seat->state == SEAT_STAMPING && !z->page) /* its child died before it could introduce itself */
+			zygote_failed(seat, STEP_SETUP_WAIT, -ECHILD);
 		break;
 	case ZYGOTE_FAILED:
 		if (seat->state == SEAT_STAMPING)
@@ -304,7 +306,7 @@ static void on_control(struct loop_op *op, int res)
 		int fds[FD_PASS_MAX];
 		size_t nfds = 0;
 		ssize_t n = res < 0 ? res : fd_recv(z->control, &msg, sizeof(msg), fds, &nfds, MSG_DONTWAIT);
-		if (n == -EAGAIN)
+		if (fd_try_later(n))
 			break;
 		if (n <= 0)
 			return; /* the zygote is gone: its pidfd says so too */
@@ -490,7 +492,7 @@ static void drain_nursery(struct engine *engine)
 		int fds[FD_PASS_MAX];
 		size_t nfds = 0;
 		ssize_t n = fd_recv(engine->config.nursery, &msg, sizeof(msg), fds, &nfds, MSG_DONTWAIT);
-		if (n == -EAGAIN)
+		if (fd_try_later(n))
 			return;
 		if (n != (ssize_t)sizeof(msg)) {
 			struct err err = ERR_INIT;
@@ -521,7 +523,7 @@ static void on_supervisor(struct loop_op *op, int res)
 	ssize_t n = res < 0 ? res : fd_recv(engine->config.supervisor, &reply, sizeof(reply), fds, &nfds, MSG_DONTWAIT);
 	if (n == sizeof(reply))
 		collect_commit_reply(engine, &reply);
-	else if (n != -EAGAIN)
+	else if (!fd_try_later(n))
 		return; /* the supervisor is gone, and this process with it (PDEATHSIG) */
 	fd_close_many(fds, nfds);
 	loop_poll(engine->loop, op, engine->config.supervisor, POLLIN);

@@ -36,6 +36,18 @@ static void complain(struct run *run, const char *fmt, ...)
 	va_end(ap);
 }
 
+/* What the job did, or its limits, is noted and no more. What the host could not do must not pass for a job that ended well without its
+ * outputs; a cause that ended the job otherwise stays. */
+static void judge(struct run *run, int error)
+{
+	struct result *result = &run->ej->result;
+	bool hosts = engine_hosts_need(error) || error == -ENOSPC || error == -EDQUOT || error == -EPIPE || error == -EPROTO;
+	if (!hosts || result->status != STATUS_EXITED)
+		return;
+	result->status = STATUS_INTERNAL_ERROR;
+	log_error("job=%s internal error: %s", run->ej->job.id, result->message);
+}
+
 static void finish(struct run *run)
 {
 	struct engine *engine = run->engine;
@@ -106,6 +118,7 @@ static void add_output(struct run *run, const struct job_collect *want, int r, s
 		r = -ENOMEM;
 	}
 	complain(run, "collect %.200s: %s", want->path, r == -EFBIG ? "larger than it may be" : strerror(r < 0 ? -r : ENOMEM));
+	judge(run, r);
 	free(file->path);
 	free(file->data);
 }
@@ -158,6 +171,7 @@ static void send_commit(struct run *run, int dir)
 	int r = fd_send(run->engine->config.supervisor, &request, sizeof(request), &dir, 1);
 	if (r < 0) {
 		complain(run, "commit: %s", strerror(-r));
+		judge(run, -EIO);
 		finish(run);
 	}
 }
@@ -174,6 +188,7 @@ void collect_commit_reply(struct engine *engine, const struct commit_reply *repl
 		}
 		if (reply->error < 0) {
 			complain(run, "commit %.200s: %.250s", run->ej->job.commit, reply->message);
+			judge(run, reply->error);
 		} else {
 			memcpy(run->ej->result.layer, reply->id, 16);
 			run->ej->result.has_layer = true;
@@ -187,6 +202,7 @@ void collect_commit_reply(struct engine *engine, const struct commit_reply *repl
 static void helper_gone(struct run *run)
 {
 	complain(run, "collect: the helper ended");
+	judge(run, -EIO);
 	finish(run);
 }
 
@@ -210,7 +226,7 @@ static void on_reply(struct loop_op *op, int res)
 	size_t nfds = 0;
 	const struct job *job = &run->ej->job;
 	ssize_t n = res < 0 ? res : fd_recv(run->open_sock, &reply, sizeof(reply), fds, &nfds, MSG_DONTWAIT);
-	if (n == -EAGAIN) {
+	if (fd_try_later(n)) {
 		loop_poll(run->engine->loop, op, run->open_sock, POLLIN);
 		return;
 	}
@@ -227,16 +243,19 @@ static void on_reply(struct loop_op *op, int res)
 			fd_close_many(fds, nfds);
 			return;
 		}
-		if (reply.error != 0 && !(want->optional && (reply.error == -ENOENT || reply.error == -ENOTDIR)))
+		if (reply.error != 0 && !(want->optional && (reply.error == -ENOENT || reply.error == -ENOTDIR))) {
 			complain(run, "collect %.200s: %s", want->path,
 				reply.not_regular ? "not a regular file" : reply.error == -ELOOP ? "a symbolic link"
 												 : strerror(-reply.error));
+			judge(run, reply.error);
+		}
 	} else if (reply.error == 0) {
 		send_commit(run, fds[0]);
 		fd_close_many(fds, nfds);
 		return;
 	} else {
 		complain(run, "commit %.200s: %s", job->commit, strerror(-reply.error));
+		judge(run, reply.error);
 	}
 	fd_close_many(fds, nfds);
 	next(run);
@@ -285,6 +304,7 @@ void collect_start(struct run *run)
 	}
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
 		complain(run, "collect: %s", strerror(errno));
+		judge(run, -EIO);
 		finish(run);
 		return;
 	}

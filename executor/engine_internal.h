@@ -141,6 +141,7 @@ struct run { /* a job in the engine */
 	struct loop_timer wall, cpu, empty;
 	uint64_t end_us; /* since when the end is awaited; 0: not yet */
 	bool fresh_leaf_tried;
+	unsigned charged_tries; /* how often it waited for memory of an earlier job's to go */
 	unsigned restamps;
 	bool doubted;
 	/* stdin */
@@ -251,6 +252,9 @@ void run_exit_message(struct run *run);
 void run_gone(struct run *run);
 void run_maybe_finish(struct run *run);
 void run_finish(struct run *run);
+/* Of an errno, negative or not: it says nothing of the job, of its paths or limits, but of a host in need (memory, fds, a failing device,
+ * a call cut short). It must not be told as the job's fault. */
+bool engine_hosts_need(int error);
 void run_internal_error(struct run *run, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* engine_runtime.c */
 /* engine_runtime - the one that the image names; NULL: none, or none that can be used now. */

@@ -65,13 +65,22 @@ static int use_policy(struct engine *engine, const char *name, struct policy_ent
 }
 
 /* Return: as run_prepare(). */
+/* What looked like the job's fault (condition, as reject_set() returns it), unless it was the host's: then r, with the true reason. */
+static int refused(int condition, struct reject *why, int r, const struct err *err)
+{
+	if (!engine_hosts_need(r))
+		return condition;
+	(void)snprintf(why->message, sizeof(why->message), "%s", err_msg(err));
+	return r;
+}
+
 static int plan_policy(struct engine *engine, const struct job *job, struct wire_plan *plan, struct reject *why)
 {
 	struct err err = ERR_INIT;
 	struct policy_entry *entry = NULL;
 	int r = use_policy(engine, job->policy ? job->policy : "judge", &entry, &err);
 	if (r < 0)
-		return reject_set(why, "policy", r == -ENOENT ? REJECT_MISSING : REJECT_INVALID, "%s", err_msg(&err));
+		return refused(reject_set(why, "policy", r == -ENOENT ? REJECT_MISSING : REJECT_INVALID, "%s", err_msg(&err)), why, r, &err);
 	plan->policy = entry->index;
 	if (job->network == JOB_NETWORK_LOOPBACK)
 		plan->network = POOL_NET_LOOPBACK;
@@ -148,14 +157,15 @@ static int plan_image(struct engine *engine, const char *name, struct wire_plan 
 		if (r == -ENOENT)
 			return reject_set(why, "image", REJECT_MISSING, "there is no image '%.100s' here", name);
 		if (r < 0)
-			return reject_set(why, "image", REJECT_INVALID, "%s", err_msg(&err));
+			return refused(reject_set(why, "image", REJECT_INVALID, "%s", err_msg(&err)), why, r, &err);
 		r = hold_image(engine, *ret, held, &err);
 		if (r != -ENOENT)
 			break;
 	}
 	if (r < 0)
-		return reject_set(why, "image", r == -ENOENT || r == -EBUSY ? REJECT_MISSING : REJECT_INVALID, "the image '%.100s': %s",
-			name, err_msg(&err));
+		return refused(reject_set(why, "image", r == -ENOENT || r == -EBUSY ? REJECT_MISSING : REJECT_INVALID, "the image '%.100s': %s",
+				       name, err_msg(&err)),
+			why, r, &err);
 	const struct image *image = *ret;
 	memcpy(plan->layers, image->layers, sizeof(image->layers[0]) * image->nlayers);
 	plan->nlayers = (uint32_t)image->nlayers;
@@ -173,7 +183,7 @@ static int plan_layer(struct engine *engine, struct run *run, const struct job *
 	format_id128(job->layers[i], text);
 	int r = layer_load(engine->config.store, job->layers[i], &info, &err);
 	if (r < 0)
-		return reject_set(why, field, r == -ENOENT ? REJECT_MISSING : REJECT_INVALID, "there is no layer %s here", text);
+		return refused(reject_set(why, field, r == -ENOENT ? REJECT_MISSING : REJECT_INVALID, "there is no layer %s here", text), why, r, &err);
 	bool deliver = info.has_pack && !run->ej->stamp_layers && info.bytes <= job->limits.disk_bytes;
 	if (deliver && run->npacks < ARRAY_SIZE(run->packs) - 1) {
 		int fd = layer_open_pack(engine->config.store, job->layers[i], &err);
@@ -200,7 +210,7 @@ static int hold_layers(struct engine *engine, struct run *run, const struct job 
 		int r = held_add(engine, &run->held, job->layers[i], &err);
 		(void)snprintf(field, sizeof(field), "layers[%zu]", i);
 		if (r < 0)
-			return reject_set(why, field, r == -ENOENT || r == -EBUSY ? REJECT_MISSING : REJECT_INVALID, "%s", err_msg(&err));
+			return refused(reject_set(why, field, r == -ENOENT || r == -EBUSY ? REJECT_MISSING : REJECT_INVALID, "%s", err_msg(&err)), why, r, &err);
 	}
 	return 0;
 }
@@ -240,7 +250,7 @@ static int open_blob(struct engine *engine, const uint8_t id[16], const char *fi
 	format_id128(id, text);
 	int fd = blob_open(engine->config.store, id, &bytes, &err);
 	if (fd < 0)
-		return reject_set(why, field, fd == -ENOENT ? REJECT_MISSING : REJECT_INVALID, "there is no blob %s here", text);
+		return refused(reject_set(why, field, fd == -ENOENT ? REJECT_MISSING : REJECT_INVALID, "there is no blob %s here", text), why, fd, &err);
 	if (bytes > max) {
 		(void)close(fd);
 		return reject_set(why, field, REJECT_TOO_LARGE, "blob %s has %llu bytes, more than disk_bytes", text,
@@ -404,6 +414,8 @@ int run_prepare(struct engine *engine, struct engine_job *ej, struct run *run, s
 		r = make_strings(run, job, image, reject);
 	if (r == 0)
 		choose_runtime(engine, run, job, image);
+	if (r < 0 && reject->message[0])
+		(void)err_say(err, r, "%s", reject->message);
 	return r;
 }
 

@@ -25,8 +25,10 @@
 #define DOUBT_US 200000
 #define LEAVING_LOOK_US 200
 #define CPU_RECHECK_MIN_US 1000
-#define LAUNCH_GRACE_US 10000000 /* unpacking files and the like, before the program starts */
-#define LAUNCH_RECHECK_US 3000	 /* while a launch takes longer than its job may run: a limit is acted on within 10 ms */
+#define CHARGED_TRIES 30	   /* some milliseconds each */
+#define IDLE_MEMORY_MAX (4u << 20) /* of a zygote that waits: a tenth of it, and what page cache is left for the next job */
+#define LAUNCH_GRACE_US 10000000   /* unpacking files and the like, before the program starts */
+#define LAUNCH_RECHECK_US 3000	   /* while a launch takes longer than its job may run: a limit is acted on within 10 ms */
 
 void run_internal_error(struct run *run, const char *fmt, ...)
 {
@@ -200,6 +202,14 @@ static void dispatch_now(struct run *run)
 		run->ej->started(run->ej);
 }
 
+/* The kernel frees a job's System V memory some time after its namespace has ended, and until then the leaf pays for it: it would count as
+ * the next job's, and leave that less than its limit. */
+static bool is_charged(const struct seat *seat)
+{
+	uint64_t now = 0;
+	return !seat->runtime && fd_pread_u64(seat->leaf.fd[KNOB_MEMORY_NOW], &now) == 0 && now > IDLE_MEMORY_MAX;
+}
+
 void run_dispatch(struct run *run)
 {
 	struct err err = ERR_INIT;
@@ -210,12 +220,14 @@ void run_dispatch(struct run *run)
 	}
 	if (run->engine->config.pin && !run->limits.cpuset[0] && seat->leaf.fd[KNOB_CPUSET] >= 0)
 		(void)snprintf(run->limits.cpuset, sizeof(run->limits.cpuset), "%u", seat->index % run->engine->ncpus);
-	int r = leaf_apply(&seat->leaf, &run->engine->host, &run->limits, &err);
-	if (r < 0 && !run->fresh_leaf_tried) {
-		/* The leaf holds something that cannot be set back: replace it once. */
+	bool charged = is_charged(seat) && run->charged_tries < CHARGED_TRIES;
+	int r = charged ? -EBUSY : leaf_apply(&seat->leaf, &run->engine->host, &run->limits, &err);
+	if (charged || (r < 0 && !run->fresh_leaf_tried)) {
+		/* The leaf holds something that cannot be set back: replace it, once, or until what it holds is gone. */
 		struct wire_plan plan = run->plan;
 		plan.fresh_leaf = 1;
-		run->fresh_leaf_tried = true;
+		run->charged_tries += charged;
+		run->fresh_leaf_tried |= !charged;
 		seat_stamp(seat, &plan, NULL);
 		return;
 	}
@@ -328,13 +340,20 @@ static bool disk_full(const struct run *run, uint64_t *ret_used, uint64_t *ret_i
 	return (uint64_t)st.f_bfree * (uint64_t)st.f_bsize <= block || st.f_ffree <= 1;
 }
 
+bool engine_hosts_need(int error)
+{
+	error = abs(error);
+	return error == ENOMEM || error == EMFILE || error == ENFILE || error == EAGAIN || error == EINTR || error == EIO;
+}
+
 /* Why the program never ran: the step that failed in the zygote's child. */
 static void launch_failed(struct run *run, const struct zygote_page *page)
 {
 	struct result *result = &run->ej->result;
 	const struct job *job = &run->ej->job;
 	const char *why = strerror(page->error), *program = run->command.text;
-	switch (page->step) {
+	unsigned step = engine_hosts_need(page->error) && page->step != STEP_EXEC ? STEP_NONE : page->step;
+	switch (step) {
 	case STEP_EXEC:
 		result->status = STATUS_EXEC_FAILED;
 		result->exit_code = page->error == ENOENT || page->error == ENOTDIR ? 127 : 126;

@@ -251,8 +251,7 @@ static void commit(struct supervisor *s, const struct commit_request *request, i
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	reply.error = request->kind == COMMIT_BLOB ? store_blob(s, request, fd, &reply, &err) : store_layer(s, request, fd, &reply, &err);
 	(void)snprintf(reply.message, sizeof(reply.message), "%.250s", err_msg(&err));
-	(void)fd_send(s->commits, &reply, sizeof(reply), NULL, 0);
-	_exit(0);
+	_exit(fd_send(s->commits, &reply, sizeof(reply), NULL, 0) < 0); /* unsaid: then the supervisor says that it failed */
 }
 
 bool commit_request_sane(const struct commit_request *request)
@@ -356,8 +355,9 @@ static int wait_worker(struct supervisor *s)
 	int status = 0;
 	for (;;) {
 		struct pollfd p[3] = {{.fd = s->signals, .events = POLLIN}, {.fd = s->commits, .events = POLLIN}, {.fd = s->beats, .events = POLLIN}};
+		/* The worker lives on whatever poll says; its end is a signal. */
 		if (poll(p, 3, nursery_poll_ms(&s->nursery)) < 0 && errno != EINTR)
-			break;
+			(void)poll(NULL, 0, 10);
 		if (p[2].revents && s->beats >= 0)
 			on_beat(s);
 		if (p[1].revents && s->commits >= 0)

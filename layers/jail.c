@@ -288,8 +288,12 @@ int jail_start(const struct jail *jail, struct jail_process *ret, struct err *er
 	pid_t parent = getpid(), pid = fork();
 	if (pid < 0)
 		return err_set(err, errno, "fork the %s helper", jail->what);
-	if (pid == 0)
+	if (pid == 0) {
+		/* Its own copy would keep it waiting for a caller that has died. */
+		cleanup_close(&ours);
+		cleanup_close(&report);
 		helper(jail, theirs, report_write, parent);
+	}
 	cleanup_close(&theirs);
 	cleanup_close(&report_write);
 	*ret = (struct jail_process){.jail = jail, .pid = pid, .report = TAKE_FD(report)};

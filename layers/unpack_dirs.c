@@ -113,8 +113,10 @@ static int enter(struct unpack *u, const char *path, const char *entry, struct e
 	int fd = tree_open_beneath(u->root, path, O_PATH | O_DIRECTORY);
 	if (fd == -ENOENT)
 		return make_parents(u, path, err);
-	if (fd < 0)
+	if (fd == -ELOOP || fd == -ENOTDIR || fd == -EXDEV)
 		return err_say(err, fd, "entry '%.200s': it would lead through a link or a file", entry);
+	if (fd < 0)
+		return err_set(err, fd, "entry '%.200s': open its directory", entry);
 	return fd;
 }
 

@@ -89,7 +89,7 @@ bool nursery_serve(struct nursery *n)
 		int fds[FD_PASS_MAX];
 		size_t nfds = 0;
 		ssize_t r = fd_recv(n->config->worker, &msg, sizeof(msg), fds, &nfds, MSG_DONTWAIT);
-		if (r == -EAGAIN)
+		if (fd_try_later(r))
 			return true;
 		if (r <= 0)
 			return false;
@@ -170,7 +170,7 @@ static void loop(struct nursery *n, int signals)
 	struct pollfd p[2] = {{.fd = n->config->worker, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
 	for (;;) {
 		if (poll(p, 2, -1) < 0 && errno != EINTR)
-			return;
+			(void)poll(NULL, 0, 10); /* no memory: again in a while */
 		bool child = false;
 		if ((p[1].revents & POLLIN) && read_signals(signals, &child))
 			return;

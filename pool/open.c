@@ -55,7 +55,11 @@ int open_one(int root, struct open_request *request, struct open_reply *reply)
 	}
 	/* /work, /tmp and /dev/shm are mounts of their own, so mounts are crossed; but what the kernel makes up is no file of a job's. */
 	struct statfs fs;
-	bool made_up = fstatfs(fd, &fs) < 0 || fs.f_type == PROC_SUPER_MAGIC;
+	if (fstatfs(fd, &fs) < 0) {
+		reply->error = -errno;
+		return -1;
+	}
+	bool made_up = fs.f_type == PROC_SUPER_MAGIC;
 	bool wrong = request->directory ? !is_jobs_own(root, &st) : !S_ISREG(st.st_mode);
 	if (wrong || made_up) {
 		reply->error = -EINVAL;

@@ -361,7 +361,7 @@ static void make_next(struct room *room, const struct room_request *request)
 	z->network = request->network;
 	pid_t pid = zygote_start(z);
 	if (pid < 0)
-		zygote_report(ZYGOTE_FAILED, STEP_CLONE, pid, 0, NULL, 0);
+		(void)zygote_report(ZYGOTE_FAILED, STEP_CLONE, pid, 0, NULL, 0);
 	else
 		room->init = pid;
 }
@@ -402,7 +402,7 @@ static void fail(unsigned step, int error)
 	struct room_request request;
 	int last;
 	if (take_request(&request, &last))
-		zygote_report(ZYGOTE_FAILED, step, error, 0, NULL, 0);
+		(void)zygote_report(ZYGOTE_FAILED, step, error, 0, NULL, 0);
 	_exit(1);
 }
 

@@ -33,19 +33,20 @@
 #include "pool/gate.h"
 #include "pool/steps.h"
 
-void zygote_report(unsigned type, unsigned step, int error, int index, const int *fds, size_t nfds)
+int zygote_report(unsigned type, unsigned step, int error, int index, const int *fds, size_t nfds)
 {
 	struct zygote_msg msg = {.type = type, .step = step, .error = error, .index = index};
 	struct iovec iov = {.iov_base = &msg, .iov_len = sizeof(msg)};
 	struct fd_space space;
 	struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
 	fd_attach(&header, &space, fds, nfds);
-	(void)gate3(SYS_sendmsg, ZYGOTE_CONTROL_FD, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+	long r = gate3(SYS_sendmsg, ZYGOTE_CONTROL_FD, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+	return r < 0 ? (int)r : 0;
 }
 
 static void die(unsigned step, int error)
 {
-	zygote_report(ZYGOTE_FAILED, step, error, 0, NULL, 0);
+	(void)zygote_report(ZYGOTE_FAILED, step, error, 0, NULL, 0);
 	_exit(1);
 }
 
@@ -108,7 +109,9 @@ static int make_pipes(struct zygote *z, int inside[3])
 static void hello(const struct zygote *z)
 {
 	int fds[8] = {z->pidfd, z->root, z->ns, ROOM_PAGE_FD, z->outer[0], z->outer[1], z->outer[2], ROOM_LISTENER_FD};
-	zygote_report(ZYGOTE_HELLO, 0, 0, z->spec->number, fds, z->listener ? 8 : 7);
+	/* Unheard it would be waited for without end; its death is noticed. */
+	if (zygote_report(ZYGOTE_HELLO, 0, 0, z->spec->number, fds, z->listener ? 8 : 7) < 0)
+		_exit(1);
 }
 
 /* All but the standard streams and the control socket. */
@@ -189,8 +192,8 @@ static void say_hello_for_it(struct zygote *z)
 	if (!wait_sync(z))
 		die(STEP_SETUP_WAIT, -ECHILD); /* it said why itself */
 	hello(z);
-	if (z->spec->listener && wait_sync(z))
-		zygote_report(ZYGOTE_LISTENER, 0, 0, 0, &z->late_listener, 1);
+	if (z->spec->listener && wait_sync(z) && zygote_report(ZYGOTE_LISTENER, 0, 0, 0, &z->late_listener, 1) < 0)
+		_exit(1);
 }
 
 static int loopback_up(void)
@@ -248,7 +251,7 @@ static void wait_for_end(struct zygote *z)
 	}
 	z->page->wait_status = status;
 	z->page->exit_ns = now_ns();
-	zygote_report(ZYGOTE_EXIT, 0, 0, status, NULL, 0);
+	(void)zygote_report(ZYGOTE_EXIT, 0, 0, status, NULL, 0);
 	_exit(0); /* the kernel ends whatever the job left running: pid_namespaces(7) */
 }
 

@@ -89,8 +89,9 @@ struct zygote {
 
 /* zygote_start - make the next init, in the room, in the leaf at ROOM_LEAF_FD. Return: its pid, or -errno. */
 pid_t zygote_start(struct zygote *z);
-/* zygote_report - a message on the control socket; dropped when the worker does not read. */
-void zygote_report(unsigned type, unsigned step, int error, int index, const int *fds, size_t nfds);
+/* zygote_report - a message on the control socket; dropped when the worker does not read. Return: 0 or -errno: for all but HELLO and
+ * LISTENER the end of the process says what the message would have. */
+int zygote_report(unsigned type, unsigned step, int error, int index, const int *fds, size_t nfds);
 
 /* floor_install - the fixed filter beneath every policy, with the gate of this process; -errno. @listener: the policy has one. */
 int floor_install(bool sockets, bool listener);

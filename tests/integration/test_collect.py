@@ -82,7 +82,7 @@ def test_many_large_blobs_of_one_slot(t):
 
 
 def test_large_blob_while_the_helper_is_killed(t):
-    """Nobody waits for a process that died: the job's result comes, and says what is missing."""
+    """Nobody waits for a process that died: the job's result comes, says what is missing, and does not pass for a good one."""
     worker = t.worker(slots=1)
     worker.submit({"id": "x", "argv": ["/bin/sh", "-c", "head -c 800M /dev/zero > a"], "collect": ["/work/a"],
                    "limits": {"disk_bytes": 1 << 30, "memory_bytes": 2 << 30, "cpu_ms": 60000, "wall_ms": 60000}})
@@ -106,7 +106,7 @@ def test_large_blob_while_the_helper_is_killed(t):
     t.check(there, "no helper was seen")
     os.kill(there[0], signal.SIGKILL)
     result = worker.result("x")
-    t.equal((result["status"], result["files"]), ("exited", {}), result)
+    t.equal((result["status"], result["files"]), ("internal_error", {}), result)
     t.contains(result["message"], "/work/a", result)
     again = worker.do({"id": "y", "argv": ["/bin/sh", "-c", "seq 1 100000 > a"], "collect": ["/work/a"]})
     t.equal(list(again["files"]), ["/work/a"], again)

@@ -1,4 +1,5 @@
 """Every limit: hit, reported with the right status, within its bound; and what usage says is true."""
+import base64
 import json
 import os
 
@@ -42,6 +43,43 @@ def test_wall_of_a_busy_job(t):
     run = t.petri.run(*program(t, "burn"), "--wall", "200ms", "--", "/work/burn")
     ended(t, run, "wall_limit")
     t.check(wall_ms(run) <= 200 + LATE_MS, run)
+
+
+SHM = """
+#include <string.h>
+#include <sys/shm.h>
+int main(void)
+{
+	void *p = shmat(shmget(IPC_PRIVATE, 22 << 20, 0600), 0, 0);
+	return p == (void *)-1 || !memset(p, 1, 22 << 20);
+}"""
+
+
+def test_memory_of_the_last_job(t):
+    """The kernel frees System V memory some time after its namespace: it counts neither as the next job's nor against its limit.
+
+    Negative control: without is_charged(), 109 of 150 jobs ended with memory_limit, their peaks at the limit."""
+    worker = t.worker(slots=1)
+    blob = t.petri.call("blob", "put", t.compile(SHM, "shm")).out.strip()
+    for i in range(15):
+        worker.submit({"id": f"s{i}", "argv": ["/work/shm"], "files": {"/work/shm": {"blob": blob, "mode": "0755"}}, "limits": {"memory_bytes": 24 * MIB}})
+        worker.submit({"id": f"n{i}", "argv": ["/bin/sh", "-c", "head -c 4M /dev/zero > /dev/shm/x"], "limits": {"memory_bytes": 24 * MIB}})
+    for i in range(15):
+        filled, after = worker.result(f"s{i}"), worker.result(f"n{i}")
+        t.equal((filled["status"], filled["exit_code"]), ("exited", 0), filled)
+        t.equal((after["status"], after["exit_code"]), ("exited", 0), after)
+        t.check(after["usage"]["memory_peak_bytes"] < 12 * MIB, after)
+
+
+def test_wall_after_a_slow_launch(t):
+    """Files that take longer to unpack than the limit do not lend the job the ten seconds that a launch may take.
+
+    Negative control: with the timer set to those ten seconds while the program has not begun, the job exited after its 3 s."""
+    file = base64.b64encode(os.urandom(4 << 20)).decode()
+    run = t.petri.job({"argv": ["/bin/sleep", "3"], "files": {"/work/big": {"base64": file}}, "limits": {"wall_ms": 1}})
+    ended(t, run, "wall_limit")
+    t.check(run.result["timing"]["exec_us"] > 1000, "the launch was quick: this test shows nothing")
+    t.check(wall_ms(run) < 1000, run)
 
 
 def test_wall_is_not_hit_early(t):
