@@ -253,31 +253,5 @@ def test_dying_cgroups_are_few(t):
     t.check(counts[-1] - counts[0] <= 4, counts)
 
 
-HANDLER = "#!/bin/sh\n/bin/cat > /dev/null\necho run >> {}\n"
-
-
-def test_core_pattern_with_a_pipe(t):
-    """A handler that would get the job's memory, as root: never run for a job, whatever its policy, and however it dies. The setting is the
-    whole machine's, so only in the machine that is there for tests. Control: RLIMIT_CORE 0 in launch_common_limits(): the handler ran."""
-    pattern = "/proc/sys/kernel/core_pattern"
-    if os.environ.get("PETRI_TEST_MACHINE") != "1":
-        t.skip("a machine of the tests' own (./dev test-vm), for core_pattern is the whole machine's")
-    before, ran = read(pattern), t.path("ran")
-    handler = t.write("handler", HANDLER.format(ran), 0o755)
-    t.defer(lambda: open(pattern, "wb").write(before))
-    with open(pattern, "w", encoding="ascii") as f:
-        f.write(f"|{handler} %p")
-    os.system("/bin/sh -c 'ulimit -c unlimited; kill -SEGV $$'")
-    t.eventually(lambda: read(ran), "the handler is run for a process that is no job", 10)
-    os.unlink(ran)
-    for policy, name in (("judge", "SEGV"), ("default", "QUIT"), ("default", "ABRT")):
-        run = t.petri.sh(f"ulimit -c unlimited; ulimit -c 1; kill -{name} $$", "--policy", policy)
-        t.equal(run.status, "signaled", run)
-    run = t.petri.sh("unshare -U true", "--policy", "judge")  # SIGSYS dumps core as well
-    t.equal(run.status, "violation", run)
-    time.sleep(0.5)
-    t.equal(read(ran), b"", "the handler got a job's memory")
-
-
 if __name__ == "__main__":
     main(globals())

@@ -45,6 +45,8 @@ def test_no_job_reaches_a_handler(t):
         for name in ("SEGV", "ABRT", "QUIT", "BUS", "FPE", "XCPU", "TRAP"):
             run = t.petri.sh(CRASH.format(name), "--policy", policy)
             t.equal((run.status, run.result["signal"]), ("signaled", getattr(signal, "SIG" + name)), run)
+    run = t.petri.sh("unshare -U true", "--policy", "judge")  # SIGSYS dumps core as well
+    t.equal(run.status, "violation", run)
     # The kernel waits for a handler before the process that dumps is dead, so none is still to come.
     t.equal(count(), 1)
 
