@@ -170,6 +170,30 @@ def test_child_dies_before_it_is_known(t):
     t.equal(injector.end(), "child")
 
 
+def test_init_dies_before_the_program_begins(t):
+    """It has the job already, but nothing of it has happened: another zygote runs it.
+
+    Negative control: without `unborn` in start_over(), "internal_error", "the sandbox's init ended without a report"."""
+    worker = t.worker(slots=1)
+    worker.do({"id": "a", "argv": ["/bin/true"]})
+
+    def child():
+        all_of = parents()
+        rooms = [p for p in descendants(worker.process.pid) if all_of.get(p, (0, ""))[1] == "petri-room"]
+        return next((p for p in rooms if all_of[p][0] in rooms and all_of[all_of[p][0]][0] in rooms), None)
+    t.eventually(child, "an idle zygote", 10)
+    time.sleep(0.3)
+    waiting = child()
+    init = parents()[waiting][0]
+    os.kill(waiting, signal.SIGSTOP)
+    worker.submit({"id": "b", "argv": ["/bin/echo", "hi"]})
+    t.eventually(lambda: worker.client("EXISTS", f"{PREFIX}:state:b"), "it was dispatched", 10)
+    time.sleep(0.2)
+    os.kill(init, signal.SIGKILL)
+    result = worker.result("b", 20)
+    t.equal((result["status"], result["stdout"]["data"], result["attempt"]), ("exited", "hi\n", 1), result)
+
+
 def test_all_slots_retired(t):
     """The worker cannot go on; the supervisor starts it anew, after a sweep, and the next job runs.
 
