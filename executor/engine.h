@@ -30,6 +30,7 @@ struct engine_job {
 	void *user;
 	uint64_t dispatched_ns, ended_ns; /* CLOCK_MONOTONIC */
 	bool stamp_layers;		  /* the engine's: delivering layers as files failed, so stamp them */
+	unsigned unborn;		  /* the engine's: how many zygotes died with it before its program began */
 	bool run_cold;			  /* the engine's: its image's runtime declined it */
 	bool placed;			  /* the engine's: it is counted, however often it changes slots */
 	struct run *run;		  /* the engine's */

@@ -25,6 +25,7 @@
 #define DOUBT_US 200000
 #define LEAVING_LOOK_US 200
 #define CPU_RECHECK_MIN_US 1000
+#define UNBORN_MAX 3
 #define CHARGED_TRIES 30	   /* some milliseconds each */
 #define IDLE_MEMORY_MAX (4u << 20) /* of a zygote that waits: a tenth of it, and what page cache is left for the next job */
 #define LAUNCH_GRACE_US 10000000   /* unpacking files and the like, before the program starts */
@@ -460,11 +461,14 @@ static bool start_over(struct run *run)
 	size_t layers = run->npacks - (ej->job.nfiles > 0 ? 1 : 0);
 	bool stamp = page->step == STEP_FILE && layers > 0 && !ej->stamp_layers;
 	bool cold = run->declined && !ej->run_cold && ej->result.out.len == 0 && ej->result.errout.len == 0;
-	if ((!stamp && !cold) || run->cause != STATUS_MAX || run->engine->dead)
+	/* Killed by the kernel for want of memory, or by somebody: nothing of the job has happened yet. */
+	bool unborn = !run->exit_seen && run_started_ns(run) == 0 && page->step == STEP_NONE && ej->unborn < UNBORN_MAX;
+	if ((!stamp && !cold && !unborn) || run->cause != STATUS_MAX || run->engine->dead)
 		return false;
 	struct engine *engine = run->engine;
 	struct seat *seat = run->seat;
 	ej->stamp_layers |= stamp;
+	ej->unborn += unborn;
 	ej->run_cold |= cold;
 	ej->run = NULL;
 	struct held held = run->held; /* until it is prepared anew */

@@ -151,6 +151,7 @@ static void reject(struct engine_job *ej, const struct reject *why)
 void engine_start(struct engine *engine, struct engine_job *ej)
 {
 	ej->stamp_layers = ej->run_cold = ej->placed = false;
+	ej->unborn = 0;
 	engine_enqueue(engine, ej);
 }
 

@@ -20,7 +20,7 @@ from lib import PREFIX, main
 from lib_faults import (EVERYTHING, Injector, big_job, errors_of, fds_by_role, judge, kills_of, name_of, nothing_open, one_result, read_record,
                         sample)
 from lib_leaks import descendants
-from test_worker import child_named
+from test_worker_death import child_named
 
 FLAGS = ("--lease", "1s", "--grace", "10s")
 # What the short run in CI may take: seconds of faults each case.

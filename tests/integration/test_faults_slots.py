@@ -10,7 +10,7 @@ import time
 from lib import PREFIX, Skip, main
 from lib_faults import Injector, nothing_open
 from lib_leaks import descendants, die_with_parent
-from test_worker import child_named
+from test_worker_death import child_named
 
 UID_BASE = 0x70010000  # of slot 0: POOL_UID_BASE
 MAP = "read inside outside count < /proc/self/uid_map; echo $outside"
@@ -168,6 +168,30 @@ def test_child_dies_before_it_is_known(t):
     for i in range(3):
         t.equal(worker.do({"id": f"b{i}", "argv": ["/bin/true"]}, 20)["status"], "exited")
     t.equal(injector.end(), "child")
+
+
+def test_init_dies_before_the_program_begins(t):
+    """It has the job already, but nothing of it has happened: another zygote runs it.
+
+    Negative control: without `unborn` in start_over(), "internal_error", "the sandbox's init ended without a report"."""
+    worker = t.worker(slots=1)
+    worker.do({"id": "a", "argv": ["/bin/true"]})
+
+    def child():
+        all_of = parents()
+        rooms = [p for p in descendants(worker.process.pid) if all_of.get(p, (0, ""))[1] == "petri-room"]
+        return next((p for p in rooms if all_of[p][0] in rooms and all_of[all_of[p][0]][0] in rooms), None)
+    t.eventually(child, "an idle zygote", 10)
+    time.sleep(0.3)
+    waiting = child()
+    init = parents()[waiting][0]
+    os.kill(waiting, signal.SIGSTOP)
+    worker.submit({"id": "b", "argv": ["/bin/echo", "hi"]})
+    t.eventually(lambda: worker.client("EXISTS", f"{PREFIX}:state:b"), "it was dispatched", 10)
+    time.sleep(0.2)
+    os.kill(init, signal.SIGKILL)
+    result = worker.result("b", 20)
+    t.equal((result["status"], result["stdout"]["data"], result["attempt"]), ("exited", "hi\n", 1), result)
 
 
 def test_all_slots_retired(t):
