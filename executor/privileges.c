@@ -13,12 +13,12 @@
 #include "layers/store.h"
 
 /*
- * The nursery's rights, which it gets by its exec (executor/nursery_main.c), and two of its own: for the size of a socket's buffer,
- * and to empty bounding sets. Neither it nor what it starts can get any other back.
+ * The nursery's rights, which it gets by its exec (executor/nursery_main.c), and three of its own: for the size of a socket's buffer,
+ * to empty bounding sets, and to read any layer, which is all that a child may do that verifies one (layers/verify.c). Neither it nor what it starts can get any other back.
  */
 #define RIGHTS \
 	(SYS_CAP(SYS_ADMIN) | SYS_CAP(SETUID) | SYS_CAP(SETGID) | SYS_CAP(CHOWN) | SYS_CAP(FOWNER) | SYS_CAP(FSETID) | SYS_CAP(DAC_OVERRIDE) | \
-		SYS_CAP(LINUX_IMMUTABLE) | SYS_CAP(MKNOD) | SYS_CAP(KILL) | SYS_CAP(NET_ADMIN) | SYS_CAP(SETPCAP))
+		SYS_CAP(DAC_READ_SEARCH) | SYS_CAP(LINUX_IMMUTABLE) | SYS_CAP(MKNOD) | SYS_CAP(KILL) | SYS_CAP(NET_ADMIN) | SYS_CAP(SETPCAP))
 /* Of these, what a child does not need that stores a layer. */
 #define NOT_FOR_LAYERS (SYS_CAP(LINUX_IMMUTABLE) | SYS_CAP(MKNOD) | SYS_CAP(NET_ADMIN))
 

@@ -19,7 +19,7 @@ class Manager:
     """The socket that NOTIFY_SOCKET names, and what was said on it with the time of each."""
 
     def __init__(self, t, abstract=False):
-        self.t, self.said = t, []
+        self.t, self.said, self.seen = t, [], 0
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.name = f"@petri-test-{os.getpid()}" if abstract else t.path("notify")
         self.socket.bind("\0" + self.name[1:] if abstract else self.name)
@@ -34,10 +34,19 @@ class Manager:
         while select.select([self.socket], [], [], max(0.0, end - time.monotonic()))[0]:
             got.append(self.socket.recv(4096).decode())
         self.said += got
+        self.seen = len(self.said)
         return got
 
+    def next(self, text):
+        """Was it said since what was last waited for?"""
+        seen = self.seen
+        self.take(0.02)
+        found = next((i for i in range(seen, len(self.said)) if text in self.said[i]), None)
+        self.seen = seen if found is None else found + 1
+        return found is not None
+
     def wait(self, text, timeout=20.0):
-        self.t.eventually(lambda: any(text in x for x in self.take(0.02)), f"{text}; said: {self.said[-9:]}", timeout)
+        self.t.eventually(lambda: self.next(text), f"{text}; said: {self.said[-9:]}", timeout)
 
 
 def test_ready_and_stopping(t):
