@@ -368,7 +368,7 @@ static void one_op(struct input *in)
 		if (scene.nheld && !scene.held[i].finishing) {
 			struct queue_entry *entry = scene.held[i].entry;
 			forget(i);
-			CALL(queue_release(scene.queue, entry));
+			CALL(queue_release(scene.queue, entry, (entry->attempt & 1) != 0));
 		}
 		break;
 	case 10:
