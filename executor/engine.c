@@ -28,8 +28,10 @@
 #define OOM_LOOK_US 200
 #define LATE_US 50000		   /* a zygote takes a millisecond or few */
 #define STAMP_PATIENCE_US 15000000 /* an answer that does not come was lost, or an init was killed before its first word: ask again */
-#define OOM_LOOKS_MAX 50
-#define FAILURES_MAX 8 /* in a row, before the jobs that wait for the slot are told */
+#define OOM_LOOKS_QUICK 50
+#define OOM_LOOK_LATER_US 5000u
+#define OOM_LOOKS_MAX 1000 /* some seconds */
+#define FAILURES_MAX 8	   /* in a row, before the jobs that wait for the slot are told */
 
 void engine_die(struct engine *engine, const struct err *err)
 {
@@ -356,8 +358,8 @@ static void look_for_oom(struct loop_timer *timer)
 		return;
 	if (leaf_oom_kills(&seat->leaf) > 0)
 		run_kill(seat->run, STATUS_MEMORY_LIMIT);
-	else if (++seat->oom_looks < OOM_LOOKS_MAX)
-		loop_timer_set(seat->engine->loop, timer, now_us() + OOM_LOOK_US);
+	else if (++seat->oom_looks < OOM_LOOKS_MAX) /* on a busy machine whoever is about to kill may have to wait for a CPU first */
+		loop_timer_set(seat->engine->loop, timer, now_us() + (seat->oom_looks < OOM_LOOKS_QUICK ? OOM_LOOK_US : OOM_LOOK_LATER_US));
 }
 
 static void on_oom(struct loop_op *op, int res)
