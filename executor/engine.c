@@ -365,8 +365,10 @@ static void look_for_oom(struct loop_timer *timer)
 static void on_oom(struct loop_op *op, int res)
 {
 	struct seat *seat = op->data;
+	if (seat->oom_fd < 0)
+		return;
 	if (res < 0) { /* cancelled: the leaf was replaced, and its zygote's READY may have come first */
-		if (res == -ECANCELED && seat->zygote && seat->oom_fd >= 0)
+		if (res == -ECANCELED && seat->zygote)
 			loop_poll(seat->engine->loop, op, seat->oom_fd, POLLIN);
 		return;
 	}

@@ -18,6 +18,7 @@ void engine_end(struct engine *engine)
 	for (unsigned i = 0; i < engine->nseats; i++) {
 		struct seat *seat = &engine->seats[i];
 		loop_cancel(engine->loop, &seat->oom_op);
+		seat->oom_fd = -1; /* the leaf's, which is closed below; the event may have come already, and its number be another file's */
 		loop_timer_clear(engine->loop, &seat->retry);
 		loop_timer_clear(engine->loop, &seat->late);
 		loop_timer_clear(engine->loop, &seat->oom_look);

@@ -219,12 +219,9 @@ static int plan_layers(struct engine *engine, struct run *run, const struct job 
 {
 	uint32_t base = run->plan.nlayers;
 	run->image_layers = base;
-	if (hold_layers(engine, run, job, why) != 0)
-		return 1;
-	for (size_t i = 0; i < job->nlayers; i++) {
-		int r = plan_layer(engine, run, job, i, why);
-		if (r == 1)
-			return 1;
+	int r = hold_layers(engine, run, job, why);
+	for (size_t i = 0; r == 0 && i < job->nlayers; i++) {
+		r = plan_layer(engine, run, job, i, why);
 		if (r == 2) { /* a big layer above a small one: stamp them all */
 			fd_close_many(run->packs, run->npacks);
 			run->npacks = 0;
@@ -237,7 +234,7 @@ static int plan_layers(struct engine *engine, struct run *run, const struct job 
 			return 0;
 		}
 	}
-	return 0;
+	return r;
 }
 
 /* ---- files ---- */
@@ -296,8 +293,9 @@ static int pack_files(struct engine *engine, struct run *run, const struct job *
 			(void)snprintf(field, sizeof(field), "files.%.180s", file->path);
 			if (run->nblobs == JOB_BLOBS_MAX)
 				return reject_set(why, "files", REJECT_TOO_LARGE, "more than %d blobs", JOB_BLOBS_MAX);
-			if (open_blob(engine, file->source.blob, field, job->limits.disk_bytes, &run->blobs[run->nblobs], why) != 0)
-				return 1;
+			r = open_blob(engine, file->source.blob, field, job->limits.disk_bytes, &run->blobs[run->nblobs], why);
+			if (r != 0)
+				return r;
 			run->nblobs++;
 		}
 		r = pack_entry_add(pack, file, blob, job->limits.disk_bytes);

@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -26,10 +27,10 @@
 #define LEAVING_LOOK_US 200
 #define CPU_RECHECK_MIN_US 1000
 #define UNBORN_MAX 3
-#define CHARGED_TRIES 30	   /* some milliseconds each */
-#define IDLE_MEMORY_MAX (4u << 20) /* of a zygote that waits: a tenth of it, and what page cache is left for the next job */
-#define LAUNCH_GRACE_US 10000000   /* unpacking files and the like, before the program starts */
-#define LAUNCH_RECHECK_US 3000	   /* while a launch takes longer than its job may run: a limit is acted on within 10 ms */
+#define CHARGED_TRIES 30	 /* some milliseconds each */
+#define IDLE_PAGES_MAX 1024	 /* of a zygote that waits: a tenth of it, and what page cache is left for the next job */
+#define LAUNCH_GRACE_US 10000000 /* unpacking files and the like, before the program starts */
+#define LAUNCH_RECHECK_US 3000	 /* while a launch takes longer than its job may run: a limit is acted on within 10 ms */
 
 void run_internal_error(struct run *run, const char *fmt, ...)
 {
@@ -207,8 +208,9 @@ static void dispatch_now(struct run *run)
  * the next job's, and leave that less than its limit. */
 static bool is_charged(const struct seat *seat)
 {
-	uint64_t now = 0;
-	return !seat->runtime && fd_pread_u64(seat->leaf.fd[KNOB_MEMORY_NOW], &now) == 0 && now > IDLE_MEMORY_MAX;
+	/* In pages, as the kernel counts: each CPU takes 64 of them ahead for a group (MEMCG_CHARGE_BATCH, mm/memcontrol.c), and one may have 64 KiB. */
+	uint64_t now = 0, most = IDLE_PAGES_MAX * (uint64_t)sysconf(_SC_PAGESIZE);
+	return !seat->runtime && fd_pread_u64(seat->leaf.fd[KNOB_MEMORY_NOW], &now) == 0 && now > most;
 }
 
 void run_dispatch(struct run *run)

@@ -99,6 +99,7 @@ int offload_new(struct loop *loop, struct offload **ret, struct err *err)
 	/* Signals are the loop's. */
 	sigset_t all, before;
 	(void)sigfillset(&all);
+	(void)sigdelset(&all, SIGSYS); /* of the worker's filter, in place of a call: blocked, it would kill */
 	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
 	r = r < 0 ? r : -pthread_create(&o->thread, NULL, run, o);
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -34,8 +34,9 @@ void worker_want(struct worker *w)
 	if (!w->queue)
 		return;
 	unsigned free_slots = w->stopping || w->dying || !w->engine ? 0 : engine_free_slots(w->engine);
-	/* Results whose JSON is still being written are held in memory, however many slots are free. */
-	queue_want(w->queue, free_slots > w->nencoding ? free_slots - w->nencoding : 0);
+	/* Jobs whose JSON is still being read have no slot yet, and results whose JSON is being written none any more: both are held in memory. */
+	unsigned held = w->nparsing + w->nencoding;
+	queue_want(w->queue, free_slots > held ? free_slots - held : 0);
 }
 
 void worker_maybe_end(struct worker *w)

@@ -19,7 +19,7 @@ struct worker {
 	int beats; /* to the supervisor; -1: not wanted */
 	uint64_t pulse_us;
 	struct active *active; /* running jobs, a list */
-	unsigned nactive, nencoding;
+	unsigned nactive, nparsing, nencoding;
 	struct offload *offload;
 	uint64_t done;
 	bool stopping, was_ready;

@@ -171,6 +171,7 @@ static void parse(struct offload_task *task)
 static void parsed(struct offload_task *task)
 {
 	struct active *a = task->data;
+	a->worker->nparsing--;
 	if (a->copied)
 		free(a->text);
 	a->text = NULL;
@@ -210,6 +211,7 @@ void worker_job(void *ctx, struct queue_entry *entry)
 		if (entry->id_field && job_id_valid(entry->id_field))
 			(void)snprintf(a->id, sizeof(a->id), "%s", entry->id_field);
 	}
+	w->nparsing++;
 	offload_add(large ? w->offload : NULL, &a->task);
 }
 
@@ -229,9 +231,9 @@ void worker_lost(void *ctx, struct queue_entry *entry)
 {
 	struct worker *w = ctx;
 	struct active *a = entry->user;
+	a->entry = NULL; /* it is freed after this, whatever becomes of the job */
 	if (w->dying)
 		return;
 	log_warn("job=%s is not ours any more: its lease ran out; killing it", a->id);
-	a->entry = NULL;
 	engine_cancel(w->engine, &a->ej);
 }

@@ -82,13 +82,16 @@ static int limit(__rlimit_resource_t which, rlim_t value)
 
 /*
  * Reading whatever its owner is, and seeing trusted.* attributes, is all that it can: that takes CAP_SYS_ADMIN, xattr(7), so
- * this is no jail. But what it reads it only hashes and compares.
+ * this is no jail. But what it reads it only hashes and compares. The supervisor, which verifies what it would make again, has no
+ * CAP_DAC_READ_SEARCH to hand on: there it is CAP_DAC_OVERRIDE, which includes it.
  */
 static int confine(void)
 {
-	const unsigned keep = 1u << CAP_DAC_READ_SEARCH | 1u << CAP_SYS_ADMIN;
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-	struct __user_cap_data_struct data[2] = {{.effective = keep, .permitted = keep}, {0}};
+	struct __user_cap_data_struct data[2];
+	if (syscall(SYS_capget, &header, data) < 0)
+		return -errno;
+	bool reads = data[0].permitted & SYS_CAP(DAC_READ_SEARCH);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return -errno;
 	int r = limit(RLIMIT_CORE, 1); /* with 0 a "|handler" still runs, core(5) */
@@ -96,8 +99,7 @@ static int confine(void)
 		r = limit(RLIMIT_FSIZE, 0);
 	if (r == 0)
 		r = sys_drop_bounding_set();
-	return r < 0 ? r : syscall(SYS_capset, &header, data) < 0 ? -errno
-								  : 0;
+	return r < 0 ? r : sys_keep_caps(SYS_CAP(SYS_ADMIN) | (reads ? SYS_CAP(DAC_READ_SEARCH) : SYS_CAP(DAC_OVERRIDE)));
 }
 
 /* The given fds become FD_FIRST, FD_FIRST + 1, …; all others are closed. Negative ones stay so. */

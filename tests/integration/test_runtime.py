@@ -291,7 +291,8 @@ def test_image_runtime_words(t):
     t.contains(t.petri.call("image", "runtime", "host", "perl").err, "neither python3, node or none")
     t.contains(t.petri.call("image", "runtime", "nosuch", "python3").err, "there is no image nosuch")
     t.equal(json.loads(t.petri.call("image", "inspect", "host").out)["runtime"], own)
-    # The layer of `host` is made anew, the setting stays.
+    # The layer of `host` is made anew, compared with the one that is there, and the setting stays. With a child that wants rights which the
+    # supervisor has not: "got 125", "confine the child: Operation not permitted".
     path = os.path.join(t.state, "images", "host.json")
     with open(path, encoding="utf-8") as f:
         image = json.load(f)

@@ -248,6 +248,22 @@ def test_large_documents(t):
     nothing_open(t, worker.client)
 
 
+def test_large_documents_are_not_taken_ahead(t):
+    """What is still being read has no slot yet, and counts for one. Without the count of those: "11 taken at once by 4 slots"."""
+    client = t.redis.client()
+    for i in range(16):
+        job = {"argv": ["/usr/bin/wc", "-c"], "stdin": {"data": "x" * (5 << 20)}}
+        client("XADD", f"{PREFIX}:jobs", "*", "id", f"ahead-{i}", "job", json.dumps(job))
+    worker, most = t.worker(slots=4), 0
+    for i in range(16):
+        while not client("EXISTS", f"{PREFIX}:result:ahead-{i}") and worker.process.poll() is None:
+            most = max(most, client("XPENDING", f"{PREFIX}:jobs", "petri")[0])
+            time.sleep(0.002)
+        t.equal(worker.result(f"ahead-{i}")["stdout"]["data"], f"{5 << 20}\n")
+    t.check(most <= 6, f"{most} taken at once by 4 slots")  # those whose result is on its way among them
+    nothing_open(t, client)
+
+
 def test_large_documents_at_the_end(t):
     """SIGTERM while one is read and another is written: both jobs come to their results."""
     worker = t.worker("--grace", "20s", slots=2)

@@ -1,6 +1,7 @@
 /* The helper thread beside the loop. */
 #include <criterion/criterion.h>
 #include <pthread.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -75,6 +76,30 @@ Test(offload, in_order_and_elsewhere)
 		cr_assert_eq(sums[i].order, i);
 		cr_assert(sums[i].elsewhere);
 	}
+}
+
+static void look_at_signals(struct offload_task *task)
+{
+	sigset_t *blocked = task->data;
+	(void)pthread_sigmask(SIG_SETMASK, NULL, blocked);
+}
+
+static void told(struct offload_task *task)
+{
+	task->data = NULL;
+}
+
+/* The worker's filter answers a call that it does not know by SIGSYS, which kills where it is blocked. With all signals blocked: "expected
+ * SIGSYS to be the only one that comes". */
+Test(offload, signals)
+{
+	sigset_t blocked;
+	struct offload_task task = {.work = look_at_signals, .done = told, .data = &blocked};
+	(void)sigemptyset(&blocked);
+	offload_add(offload, &task);
+	while (task.data)
+		step();
+	cr_assert(!sigismember(&blocked, SIGSYS) && sigismember(&blocked, SIGTERM) && sigismember(&blocked, SIGCHLD), "expected SIGSYS to be the only one that comes");
 }
 
 static void add_again(struct offload_task *task)
