@@ -86,9 +86,12 @@ static int limit(__rlimit_resource_t which, rlim_t value)
  */
 static int confine(void)
 {
-	const unsigned keep = 1u << CAP_DAC_READ_SEARCH | 1u << CAP_SYS_ADMIN;
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-	struct __user_cap_data_struct data[2] = {{.effective = keep, .permitted = keep}, {0}};
+	struct __user_cap_data_struct data[2] = {{0}, {0}};
+	if (syscall(SYS_capget, &header, data) < 0)
+		return -errno;
+	/* A supervisor that imports has the second of the two only. */
+	uint64_t read = data[0].permitted & SYS_CAP(DAC_READ_SEARCH) ? SYS_CAP(DAC_READ_SEARCH) : SYS_CAP(DAC_OVERRIDE);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return -errno;
 	int r = limit(RLIMIT_CORE, 1); /* with 0 a "|handler" still runs, core(5) */
@@ -96,8 +99,7 @@ static int confine(void)
 		r = limit(RLIMIT_FSIZE, 0);
 	if (r == 0)
 		r = sys_drop_bounding_set();
-	return r < 0 ? r : syscall(SYS_capset, &header, data) < 0 ? -errno
-								  : 0;
+	return r < 0 ? r : sys_keep_caps(read | SYS_CAP(SYS_ADMIN));
 }
 
 /* The given fds become FD_FIRST, FD_FIRST + 1, …; all others are closed. Negative ones stay so. */
