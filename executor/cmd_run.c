@@ -74,10 +74,11 @@ static int append(char ***list, const char *value)
 	return bigger[n] ? 0 : -ENOMEM;
 }
 
-static void replace(char **at, const char *value)
+static int replace(char **at, const char *value)
 {
 	free(*at);
 	*at = strdup(value);
+	return *at ? 0 : -ENOMEM;
 }
 
 static int add_file(struct job *job, const char *spec, struct err *err)
@@ -105,10 +106,11 @@ static int add_file(struct job *job, const char *spec, struct err *err)
 		return err_say(err, EIO, "%s: cannot read it", equals + 1);
 	}
 	job->files = bigger;
-	job->files[job->nfiles++] = (struct job_file){.path = strndup(spec, (size_t)(equals - spec)),
+	struct job_file *file = &job->files[job->nfiles++];
+	*file = (struct job_file){.path = strndup(spec, (size_t)(equals - spec)),
 		.mode = st.st_mode & 0777,
 		.source = {.kind = JOB_SOURCE_DATA, .data = data, .len = (size_t)n}};
-	return 0;
+	return file->path ? 0 : err_set(err, ENOMEM, "take it");
 }
 
 static void add_layer(struct run_command *c, struct job *job, const char *id)
@@ -128,8 +130,8 @@ static int add_collect(struct job *job, const char *path)
 	if (!bigger)
 		return -ENOMEM;
 	job->collect = bigger;
-	job->collect[job->ncollect++] = (struct job_collect){.path = strdup(path)};
-	return 0;
+	job->collect[job->ncollect] = (struct job_collect){.path = strdup(path)};
+	return job->collect[job->ncollect++].path ? 0 : -ENOMEM;
 }
 
 /* The options that describe the job; each has its row in options[]. */
@@ -140,21 +142,21 @@ static int take_job(void *target, const struct option *option, const char *v, st
 	int r = 0;
 	c->flags = true;
 	if (strcmp(option->name, "image") == 0)
-		replace(&job->image, v);
+		r = replace(&job->image, v);
 	else if (strcmp(option->name, "layer") == 0)
 		add_layer(c, job, v);
 	else if (strcmp(option->name, "policy") == 0)
-		replace(&job->policy, v);
+		r = replace(&job->policy, v);
 	else if (strcmp(option->name, "file") == 0)
 		return add_file(job, v, err);
 	else if (strcmp(option->name, "collect") == 0)
 		r = add_collect(job, v);
 	else if (strcmp(option->name, "commit") == 0)
-		replace(&job->commit, v);
+		r = replace(&job->commit, v);
 	else if (strcmp(option->name, "env") == 0)
 		r = append(&job->env, v);
 	else if (strcmp(option->name, "cwd") == 0)
-		replace(&job->cwd, v);
+		r = replace(&job->cwd, v);
 	else if (strcmp(v, "none") == 0 || strcmp(v, "loopback") == 0)
 		job->network = *v == 'n' ? JOB_NETWORK_NONE : JOB_NETWORK_LOOPBACK;
 	else
@@ -275,9 +277,10 @@ static bool parse(struct run_command *c, int argc, char **argv, int *ret_exit)
 	char **words;
 	if (!verb_parse(&run_verb, c, argc, argv, &words, ret_exit))
 		return false;
-	for (; *words; words++)
-		(void)append(&c->ej.job.argv, *words);
 	*ret_exit = EXIT_USAGE;
+	for (; *words; words++)
+		if (append(&c->ej.job.argv, *words) < 0)
+			return verb_complain(&run_verb, "%s", strerror(ENOMEM)), false;
 	if (c->json && c->ej.job.argv)
 		return verb_complain(&run_verb, "a program beside --job: the job document says what to run"), false;
 	if (c->json && c->flags)

@@ -500,6 +500,9 @@ void run_maybe_finish(struct run *run)
 	if (!run->gone || run->stage != RUN_STARTED)
 		return;
 	int populated = leaf_populated(&seat->leaf);
+	/* A nursery that was asked to end has removed it, which rmdir(2) does to an empty one only. The job has been handed back. */
+	if (populated == -ENODEV && run->engine->dead)
+		populated = 0;
 	if (populated != 0) {
 		/* The init is gone, but a task is still leaving: look again soon. */
 		(void)leaf_kill(&seat->leaf);

@@ -43,6 +43,7 @@ struct loop {
 	struct io_uring ring;
 	bool stopped, closing;
 	size_t inflight;	  /* ops armed in the ring */
+	unsigned round;		  /* counts the times that all of them were handed to the kernel */
 	struct loop_timer **heap; /* heap[1..ntimers], the nearest first */
 	size_t ntimers, heap_cap;
 	struct failure *failures; /* ops that never reached the ring */
@@ -163,12 +164,19 @@ void loop_free(struct loop *loop)
 
 /* ---- ops ---- */
 
+static int submit(struct loop *loop)
+{
+	int r = io_uring_submit(&loop->ring);
+	loop->round += io_uring_sq_ready(&loop->ring) == 0;
+	return r;
+}
+
 static struct io_uring_sqe *sqe_get(struct loop *loop, int *ret_error)
 {
 	*ret_error = 0;
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
 	for (int i = 0; !sqe && i < 3; i++) { /* full: what is queued goes in at once */
-		int r = io_uring_submit(&loop->ring);
+		int r = submit(loop);
 		if (r < 0)
 			*ret_error = r;
 		sqe = io_uring_get_sqe(&loop->ring);
@@ -195,6 +203,7 @@ static struct io_uring_sqe *op_arm(struct loop *loop, struct loop_op *op)
 	struct io_uring_sqe *sqe = sqe_get(loop, &error);
 	op->armed = true;
 	op->cancelled = false;
+	op->round = loop->round;
 	if (!sqe) {
 		op_fail(loop, op, error ? error : -EBUSY);
 		return NULL;
@@ -234,6 +243,9 @@ void loop_cancel(struct loop *loop, struct loop_op *op)
 {
 	if (!op->armed || op->cancelled || loop->closing)
 		return;
+	/* The kernel knows of it by its file's number only, until it is submitted: whoever cancels closes the file next, and the number may be another's. */
+	if (op->round == loop->round)
+		(void)submit(loop);
 	int error;
 	struct io_uring_sqe *sqe = sqe_get(loop, &error);
 	if (!sqe) {
@@ -337,6 +349,7 @@ int loop_step(struct loop *loop, struct err *err)
 	}
 	struct io_uring_cqe *cqe;
 	int r = io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1, timeout, NULL);
+	loop->round += io_uring_sq_ready(&loop->ring) == 0;
 	/* EBUSY and EAGAIN: what was queued stays queued; reaping makes the room that it waits for. */
 	if (r < 0 && r != -ETIME && r != -EINTR && r != -EBUSY && r != -EAGAIN)
 		return err_set(err, r, "event loop: io_uring_enter");

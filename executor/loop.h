@@ -29,6 +29,7 @@ struct loop_op {
 	void *data;	/* the owner's */
 	bool armed;	/* in flight; set by loop_*(), cleared before fn is called */
 	bool cancelled; /* the loop's own: loop_cancel() was called since it was armed */
+	unsigned round; /* the loop's own: it was armed after so many submissions */
 };
 
 struct loop_timer {
@@ -55,7 +56,7 @@ void loop_poll(struct loop *loop, struct loop_op *op, int fd, unsigned events);
 void loop_read(struct loop *loop, struct loop_op *op, int fd, void *buf, size_t len);
 /* loop_sync - fsync(2), without keeping the loop waiting: fn(op, 0 or -errno). */
 void loop_sync(struct loop *loop, struct loop_op *op, int fd);
-/* loop_cancel - ask that an armed op end soon; does nothing when it is not armed. */
+/* loop_cancel - ask that an armed op end soon; does nothing when it is not armed. Its file can be closed then: the ring has it for itself. */
 void loop_cancel(struct loop *loop, struct loop_op *op);
 
 /* loop_timer_set - (re)arm: fn once at the deadline or after. loop_timer_clear - disarm; fine when not set.

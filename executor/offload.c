@@ -24,7 +24,7 @@ struct offload {
 	pthread_mutex_t lock; /* of all below */
 	pthread_cond_t more;
 	struct list todo, ready;
-	bool stop;
+	bool stop; /* written by the loop's thread alone */
 };
 
 static void put(struct list *list, struct offload_task *task)
@@ -66,10 +66,22 @@ static void *run(void *arg)
 	return NULL;
 }
 
+static void destroy(struct offload *o)
+{
+	cleanup_close(&o->event);
+	(void)pthread_cond_destroy(&o->more);
+	(void)pthread_mutex_destroy(&o->lock);
+	free(o);
+}
+
 static void on_event(struct loop_op *op, int res)
 {
 	struct offload *o = op->data;
 	uint64_t count;
+	if (o->stop) { /* offload_free() was here, and the ring lets go */
+		destroy(o);
+		return;
+	}
 	(void)!read(o->event, &count, sizeof(count));
 	for (;;) {
 		(void)pthread_mutex_lock(&o->lock);
@@ -80,7 +92,7 @@ static void on_event(struct loop_op *op, int res)
 		task->away = false;
 		task->done(task);
 	}
-	if (res >= 0)
+	if (res != -ECANCELED) /* anything else is the ring's trouble of the moment */
 		loop_poll(o->loop, op, o->event, POLLIN);
 }
 
@@ -104,8 +116,7 @@ int offload_new(struct loop *loop, struct offload **ret, struct err *err)
 	r = r < 0 ? r : -pthread_create(&o->thread, NULL, run, o);
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (r < 0) {
-		cleanup_close(&o->event);
-		free(o);
+		destroy(o);
 		return err_set(err, r, "start a thread");
 	}
 	o->op = (struct loop_op){.fn = on_event, .data = o};
@@ -137,9 +148,8 @@ void offload_free(struct offload *o)
 	(void)pthread_cond_signal(&o->more);
 	(void)pthread_mutex_unlock(&o->lock);
 	(void)pthread_join(o->thread, NULL);
-	loop_cancel(o->loop, &o->op);
-	/* The ring may still call back, until the loop is freed: the process ends next. */
-	o->todo = o->ready = (struct list){.end = NULL};
-	o->todo.end = &o->todo.first;
-	o->ready.end = &o->ready.first;
+	if (!o->op.armed)
+		destroy(o);
+	else
+		loop_cancel(o->loop, &o->op);
 }

@@ -24,5 +24,6 @@ struct offload_task {
 int offload_new(struct loop *loop, struct offload **ret, struct err *err);
 /* offload_add - have it done. @offload may be NULL: then both are called from here. */
 void offload_add(struct offload *offload, struct offload_task *task);
-/* offload_free - wait for what the thread is at and end it; what it has not begun is forgotten, and done() is not called any more. */
+/* offload_free - wait for what the thread is at and end it; what it has not begun is forgotten, and done() is not called any more. Not from
+ * within done(). The memory goes with the loop's next step, or with the loop. */
 void offload_free(struct offload *offload);

@@ -150,14 +150,16 @@ static void on_grace(struct loop_timer *timer)
 {
 	struct worker *w = timer->data;
 	/* Jobs that outlive the grace are killed here and handed on: another worker runs them again. */
-	for (struct active *a = w->active, *next; a; a = next) {
-		next = a->next;
-		if (a->encoding)
-			continue;
-		log_warn("job=%s still runs after the grace period; handing it back", a->id);
-		if (a->entry)
-			queue_release(w->queue, TAKE_PTR(a->entry), false);
-		engine_cancel(w->engine, &a->ej);
+	for (struct active *a = w->active; a;) {
+		unsigned before = w->nactive;
+		if (!a->encoding) {
+			if (a->entry) {
+				log_warn("job=%s still runs after the grace period; handing it back", a->id);
+				queue_release(w->queue, TAKE_PTR(a->entry), false);
+			}
+			engine_cancel(w->engine, &a->ej);
+		}
+		a = w->nactive == before ? a->next : w->active; /* others may have ended, and be gone */
 	}
 	loop_timer_set(w->loop, &w->drain, now_us() + 10000000);
 	worker_maybe_end(w);

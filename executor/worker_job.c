@@ -215,15 +215,17 @@ void worker_job(void *ctx, struct queue_entry *entry)
 	offload_add(large ? w->offload : NULL, &a->task);
 }
 
+/* Others may end, and be freed, while one is cancelled: then from the start again. */
 void worker_cancel(void *ctx, const char *id)
 {
 	struct worker *w = ctx;
-	for (struct active *a = w->dying ? NULL : w->active, *next; a; a = next) {
-		next = a->next;
-		if (strcmp(a->id, id) != 0)
-			continue;
-		a->cancelled = true; /* while it is parsed nobody else would know */
-		engine_cancel(w->engine, &a->ej);
+	for (struct active *a = w->dying ? NULL : w->active; a;) {
+		unsigned before = w->nactive;
+		if (strcmp(a->id, id) == 0 && !a->cancelled) {
+			a->cancelled = true; /* while it is parsed nobody else would know */
+			engine_cancel(w->engine, &a->ej);
+		}
+		a = w->nactive == before ? a->next : w->active;
 	}
 }
 

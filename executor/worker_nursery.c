@@ -50,9 +50,10 @@ static void ask_for_nursery(struct worker *w)
 static void on_revive(struct loop_timer *timer)
 {
 	struct worker *w = timer->data;
-	for (struct active *a = w->active, *next; a; a = next) {
-		next = a->next;
+	for (struct active *a = w->active; a;) {
+		unsigned before = w->nactive;
 		engine_cancel(w->engine, &a->ej);
+		a = w->nactive == before ? a->next : w->active; /* others may have ended, and be gone */
 	}
 	if (w->asked_for_nursery || (w->nactive > 0 && now_us() > w->revive_until_us))
 		give_up(w);
@@ -72,7 +73,9 @@ static void on_supervisor(struct loop_op *op, int res)
 	ssize_t n = res < 0 ? res : fd_recv(w->supervisor, &reply, sizeof(reply), fds, &nfds, MSG_DONTWAIT);
 	if (n != sizeof(reply) || reply.seq != 0 || nfds != 1) {
 		fd_close_many(fds, nfds);
-		if (n > 0 || n == -EAGAIN) /* of a commit that nobody waits for any more */
+		if (n == sizeof(reply) && reply.seq == 0) /* its socket is lost */
+			give_up(w);
+		else if (n > 0 || fd_try_later(n)) /* of a commit that nobody waits for any more */
 			loop_poll(w->loop, op, w->supervisor, POLLIN);
 		return;
 	}

@@ -82,8 +82,8 @@ static int limit(__rlimit_resource_t which, rlim_t value)
 
 /*
  * Reading whatever its owner is, and seeing trusted.* attributes, is all that it can: that takes CAP_SYS_ADMIN, xattr(7), so
- * this is no jail. But what it reads it only hashes and compares. The supervisor, which verifies what it would make again, has no
- * CAP_DAC_READ_SEARCH to hand on: there it is CAP_DAC_OVERRIDE, which includes it.
+ * this is no jail. But what it reads it only hashes and compares. Where whoever calls has no CAP_DAC_READ_SEARCH to hand on it is
+ * CAP_DAC_OVERRIDE, which includes it.
  */
 static int confine(void)
 {

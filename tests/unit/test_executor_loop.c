@@ -217,6 +217,32 @@ Test(loop, cancel_spares_the_next_life)
 	close(idle[1]);
 }
 
+/* Armed, cancelled and closed before the kernel has heard of it, and the number given to another file: without the submission in
+ * loop_cancel() the read took the other file's byte. */
+Test(loop, cancel_before_it_was_submitted)
+{
+	struct loop *loop = make_loop(8);
+	int ours[2], other[2];
+	struct probe p = {.op = {.fn = count, .data = &p}};
+	make_pipe(ours);
+	loop_read(loop, &p.op, ours[0], p.buf, sizeof(p.buf));
+	loop_cancel(loop, &p.op);
+	cr_assert_eq(close(ours[0]), 0);
+	make_pipe(other);
+	cr_assert_eq(other[0], ours[0]); /* or this shows nothing */
+	cr_assert_eq(write(other[1], "x", 1), 1);
+	while (p.calls == 0)
+		step(loop);
+	cr_assert_eq(p.res, -ECANCELED, "%d", p.res);
+	char byte = 0;
+	cr_assert_eq(read(other[0], &byte, 1), 1);
+	cr_assert_eq(byte, 'x');
+	loop_free(loop);
+	(void)close(ours[1]);
+	(void)close(other[0]);
+	(void)close(other[1]);
+}
+
 Test(loop, more_ops_than_entries)
 {
 	enum { N = 200 };

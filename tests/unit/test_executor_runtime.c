@@ -9,6 +9,7 @@ static struct runtime runtime;
 
 static void use(const char *shipped)
 {
+	runtime_clear(&runtime);
 	image.runtime = (struct image_runtime){.shipped = (char *)shipped};
 	cr_assert_eq(runtime_make(&image, &runtime), 0);
 }

@@ -124,7 +124,7 @@ Test(layers_gc, works_without_free_inodes)
 	struct gc_sums sums;
 	const struct gc_options options = {.max_bytes = UINT64_MAX};
 	char path[200], hex[33];
-	cr_assert(unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	cr_assert(unshare(CLONE_NEWNS) == 0 && mount("none", "/", "", MS_REC | MS_PRIVATE, NULL) == 0);
 	fixture_open(&f, false);
 	cr_assert_eq(mount("none", f.dir, "tmpfs", 0, "mode=700,nr_inodes=100"), 0);
 	cr_assert_eq(store_open(f.state, &f.store, &err), 0, "%s", err_msg(&err));
