@@ -429,7 +429,8 @@ static void room_main(const struct room_spec *given)
  * what root and all other jobs have of these. So it is the slot's root, who is nobody else.
  *
  * The change takes the effective capabilities and the death signal away (capabilities(7), prctl(2)), which come back here. A parent
- * that dies just between is noticed by the end of its socket, as at any other time.
+ * that dies just between is noticed by the end of its socket, as at any other time. It also makes the process one that is not dumpable:
+ * without CAP_SYS_PTRACE it could not open the namespaces of its own children any more (ptrace(2), "Ptrace access mode checking").
  */
 static int set_effective_user(uid_t uid)
 {
@@ -450,7 +451,7 @@ static pid_t clone_as(uid_t owner, struct clone_args *args)
 {
 	int r = set_effective_user(owner);
 	pid_t pid = r < 0 ? r : sys_clone3(args);
-	if (pid != 0 && set_effective_user(0) < 0)
+	if (pid != 0 && (set_effective_user(0) < 0 || prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0))
 		_exit(1); /* neither of the two users: nothing would go right from here */
 	return pid;
 }
