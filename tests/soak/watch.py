@@ -36,9 +36,9 @@ def _comm(pid):
     return _read(f"/proc/{pid}/comm").strip()
 
 
-def _pss_kb(pid):
+def _own_kb(pid):
     for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith("Anonymous:"):  # what is its own: a share of libraries (Pss) grows when others that map them end
             return int(line.split()[1])
     return 0
 
@@ -99,7 +99,7 @@ class Watch:
         for each in pids:
             comm = _comm(each)
             if comm in COMMS:
-                s["kB " + comm] = s.get("kB " + comm, 0) + _pss_kb(each)
+                s["kB " + comm] = s.get("kB " + comm, 0) + _own_kb(each)
                 if comm != "petri-room":  # their number changes with the jobs
                     s["fds " + comm] = s.get("fds " + comm, 0) + _fds(each)
             if comm == "petri-nursery":
