@@ -14,6 +14,7 @@ Negative controls, each tried once on a changed copy of petri, and what the audi
 """
 import argparse
 import collections
+import contextlib
 import json
 import os
 import random
@@ -82,23 +83,29 @@ class Chaos:
         return seen
 
     @staticmethod
-    def signal(workers, number):
+    def freeze(workers):
+        """Return: the pids that were stopped, which must go on even where nobody finds them any more, their parent being dead."""
+        stopped = []
         for worker in workers:
             for part in ("petri-worker", "petri-nursery", "petri"):
                 pid = worker.part(part)
                 try:
                     if pid:
-                        os.kill(pid, number)
+                        os.kill(pid, signal.SIGSTOP)
+                        stopped.append(pid)
                 except ProcessLookupError:
                     pass
+        return stopped
 
     def strike(self, kind, workers, blow):
         """Frozen first, so that what is counted is what is lost."""
-        self.signal(workers, signal.SIGSTOP)
+        stopped = self.freeze(workers)
         time.sleep(0.05)  # what they had sent is in Redis by now
         seen = self.count(kind, workers)
         blow()
-        self.signal(workers, signal.SIGCONT)
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
         if kind == "petri-nursery":  # the worker may take a job more before it notices
             self.count_late(workers[0], seen)
 
