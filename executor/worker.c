@@ -146,21 +146,23 @@ static void on_capacity(void *ctx)
 }
 
 /* ---- the end ---- */
+static void hand_back(struct active *a, const void *unused)
+{
+	(void)unused;
+	if (a->encoding)
+		return;
+	if (a->entry) {
+		log_warn("job=%s still runs after the grace period; handing it back", a->id);
+		queue_release(a->worker->queue, TAKE_PTR(a->entry), false);
+	}
+	engine_cancel(a->worker->engine, &a->ej);
+}
+
 static void on_grace(struct loop_timer *timer)
 {
 	struct worker *w = timer->data;
 	/* Jobs that outlive the grace are killed here and handed on: another worker runs them again. */
-	for (struct active *a = w->active; a;) {
-		unsigned before = w->nactive;
-		if (!a->encoding) {
-			if (a->entry) {
-				log_warn("job=%s still runs after the grace period; handing it back", a->id);
-				queue_release(w->queue, TAKE_PTR(a->entry), false);
-			}
-			engine_cancel(w->engine, &a->ej);
-		}
-		a = w->nactive == before ? a->next : w->active; /* others may have ended, and be gone */
-	}
+	worker_each(w, hand_back, NULL);
 	loop_timer_set(w->loop, &w->drain, now_us() + 10000000);
 	worker_maybe_end(w);
 }

@@ -68,6 +68,10 @@ void worker_job(void *ctx, struct queue_entry *entry);
 void worker_cancel(void *ctx, const char *id);
 void worker_lost(void *ctx, struct queue_entry *entry);
 
+/* worker_each - call fn for every job that is active. Jobs may end, and be freed, meanwhile; fn may then be called again for one of the others. No new
+ * one may come. */
+void worker_each(struct worker *w, void (*fn)(struct active *a, const void *arg), const void *arg);
+
 /* worker_nursery.c */
 /* worker_nursery_init - timers and operations; @supervisor: the worker's own end of that socket. */
 void worker_nursery_init(struct worker *w, int supervisor);

@@ -215,18 +215,28 @@ void worker_job(void *ctx, struct queue_entry *entry)
 	offload_add(large ? w->offload : NULL, &a->task);
 }
 
-/* Others may end, and be freed, while one is cancelled: then from the start again. */
+void worker_each(struct worker *w, void (*fn)(struct active *a, const void *arg), const void *arg)
+{
+	for (struct active *a = w->active; a;) {
+		unsigned before = w->nactive;
+		fn(a, arg);
+		a = w->nactive == before ? a->next : w->active;
+	}
+}
+
+static void cancel_by_id(struct active *a, const void *id)
+{
+	if (strcmp(a->id, id) != 0 || a->cancelled)
+		return;
+	a->cancelled = true; /* while it is parsed nobody else would know */
+	engine_cancel(a->worker->engine, &a->ej);
+}
+
 void worker_cancel(void *ctx, const char *id)
 {
 	struct worker *w = ctx;
-	for (struct active *a = w->dying ? NULL : w->active; a;) {
-		unsigned before = w->nactive;
-		if (strcmp(a->id, id) == 0 && !a->cancelled) {
-			a->cancelled = true; /* while it is parsed nobody else would know */
-			engine_cancel(w->engine, &a->ej);
-		}
-		a = w->nactive == before ? a->next : w->active;
-	}
+	if (!w->dying)
+		worker_each(w, cancel_by_id, id);
 }
 
 void worker_lost(void *ctx, struct queue_entry *entry)

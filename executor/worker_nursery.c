@@ -46,15 +46,17 @@ static void ask_for_nursery(struct worker *w)
 	loop_timer_set(w->loop, &w->revive, now_us() + NURSERY_US);
 }
 
+static void cancel(struct active *a, const void *unused)
+{
+	(void)unused;
+	engine_cancel(a->worker->engine, &a->ej);
+}
+
 /* Until the last job of the old engine is gone, then until the new nursery is there. */
 static void on_revive(struct loop_timer *timer)
 {
 	struct worker *w = timer->data;
-	for (struct active *a = w->active; a;) {
-		unsigned before = w->nactive;
-		engine_cancel(w->engine, &a->ej);
-		a = w->nactive == before ? a->next : w->active; /* others may have ended, and be gone */
-	}
+	worker_each(w, cancel, NULL);
 	if (w->asked_for_nursery || (w->nactive > 0 && now_us() > w->revive_until_us))
 		give_up(w);
 	else if (w->nactive > 0)

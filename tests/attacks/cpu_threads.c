@@ -7,26 +7,11 @@
 // flags: --cpu 60ms --wall 20s --cpus 2
 // expect: cpu_limit
 // usage: cpu_ms <= 260
-#include <pthread.h>
-
 #include "attack.h"
-
-static void spin(void)
-{
-	for (volatile unsigned long n = 0;; n++)
-		;
-}
-
-static void *run(void *arg)
-{
-	spin();
-	return arg;
-}
+#include "spin.h"
 
 int main(void)
 {
-	pthread_t thread;
-	for (int i = 0; i < 16; i++)
-		pthread_create(&thread, NULL, run, NULL);
+	spin_in_threads(16);
 	pause();
 }

@@ -7,26 +7,11 @@
 // flags: --wall 150ms --cpus 0.01 --cpu 10s
 // expect: wall_limit
 // usage: wall_ms <= 450
-#include <pthread.h>
-
 #include "attack.h"
-
-static void spin(void)
-{
-	for (volatile unsigned long n = 0;; n++)
-		;
-}
-
-static void *run(void *arg)
-{
-	spin();
-	return arg;
-}
+#include "spin.h"
 
 int main(void)
 {
-	pthread_t thread;
-	for (int i = 0; i < 30; i++)
-		pthread_create(&thread, NULL, run, NULL);
+	spin_in_threads(30);
 	pause();
 }

@@ -13,6 +13,9 @@ import time
 
 from resp import Client, Lost, Refused
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "integration"))
+from lib_leaks import child_named  # noqa: E402
+
 PORT = 6379
 PREFIX = "chaos"
 START_S = 30
@@ -20,21 +23,6 @@ START_S = 30
 
 def run(*argv, check=True):
     return subprocess.run(argv, check=check, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def children(pid):
-    """Direct children: {pid: name}."""
-    found = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as f:
-                    text = f.read()
-            except OSError:
-                continue
-            if int(text.rpartition(")")[2].split()[1]) == pid:
-                found[int(name)] = text[text.index("(") + 1:text.rindex(")")]
-    return found
 
 
 class Host:
@@ -94,7 +82,7 @@ class Worker:
             return None
         if name == "petri":
             return self.process.pid
-        return next((pid for pid, comm in children(self.process.pid).items() if comm == name), None)
+        return child_named(self.process.pid, name)
 
     def stop(self, hard=False):
         if self.alive():

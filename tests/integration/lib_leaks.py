@@ -5,6 +5,7 @@ however often it forked and whoever died in between, is still among its descenda
 difference between two snapshots, narrowed to what is petri's, so that other work on the machine is not blamed.
 """
 import ctypes
+import collections
 import os
 import re
 import signal
@@ -45,22 +46,35 @@ def _read(path):
         return ""
 
 
-def _parents():
-    parents = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            stat = _read(f"/proc/{name}/stat")
-            if stat:
-                parents[int(name)] = int(stat.rpartition(")")[2].split()[1])
-    return parents
+Process = collections.namedtuple("Process", "parent name state")
+
+
+def process(pid):
+    """A process as /proc/PID/stat has it; None when it is gone."""
+    stat = _read(f"/proc/{pid}/stat")
+    if not stat:
+        return None
+    state, parent = stat.rpartition(")")[2].split()[:2]
+    return Process(int(parent), stat[stat.index("(") + 1:stat.rindex(")")], state)
+
+
+def processes():
+    """{pid: Process} of the whole machine, zombies included."""
+    found = {int(name): process(name) for name in os.listdir("/proc") if name.isdigit()}
+    return {pid: p for pid, p in found.items() if p}
+
+
+def child_named(pid, name):
+    """The child of pid that is called so; None when there is none."""
+    return next((child for child, p in processes().items() if p.parent == pid and p.name == name), None)
 
 
 def descendants(root=None):
     """Pids of all that root (default: this process) started, directly or not, zombies included."""
     root = root or os.getpid()
     children = {}
-    for pid, parent in _parents().items():
-        children.setdefault(parent, []).append(pid)
+    for pid, p in processes().items():
+        children.setdefault(p.parent, []).append(pid)
     found, todo = [], [root]
     while todo:
         for pid in children.get(todo.pop(), ()):

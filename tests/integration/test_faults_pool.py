@@ -10,7 +10,6 @@ Negative controls, each the state before it was mended, and what was said:
 * a jail that kept a copy of its caller's end of their socket: "LEAK: process … (petri)" (commit, killed before it maps the jail's ids).
 * a poll without memory was taken for the worker's end: "no result of job-83 after 30 s" (supervisor poll ENOMEM).
 """
-import contextlib
 import os
 import signal
 import subprocess
@@ -19,7 +18,7 @@ import time
 from lib import PREFIX, main
 from lib_faults import (EVERYTHING, Injector, big_job, errors_of, fds_by_role, judge, kills_of, name_of, nothing_open, one_result, read_record,
                         sample)
-from lib_leaks import descendants
+from lib_leaks import process, processes
 from test_worker_death import child_named
 
 FLAGS = ("--lease", "1s", "--grace", "10s")
@@ -85,13 +84,9 @@ class Scene:
     def orphans(self):
         """What outlived the process that made it is this one's child now. None of petri's may."""
         found = {}
-        for pid in descendants():
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
-                text = f.read()
-                name, parent = text[text.index("(") + 1:text.rindex(")")], int(text.rpartition(")")[2].split()[1])
-                state = text.rpartition(")")[2].split()[0]
-                if state not in "ZX" and parent == os.getpid() and name.startswith("petri") and name != "petri-inject" and pid != self.worker.process.pid:
-                    found[f"orphan {name}"] = pid
+        for pid, p in processes().items():
+            if p.state not in "ZX" and p.parent == os.getpid() and p.name.startswith("petri") and p.name != "petri-inject" and pid != self.worker.process.pid:
+                found[f"orphan {p.name}"] = pid
         return found
 
     def plain_jobs(self):
@@ -243,11 +238,8 @@ class Start:
         raise AssertionError(f"neither ready nor ended within 30 s:\n{self.log}")
 
     def alive(self):
-        try:
-            with open(f"/proc/{self.pid}/stat", encoding="utf-8") as f:
-                return f.read().rpartition(")")[2].split()[0] not in "ZX"
-        except OSError:
-            return False
+        p = process(self.pid)
+        return p is not None and p.state not in "ZX"
 
     def kill(self):
         if self.alive():

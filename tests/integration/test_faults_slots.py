@@ -9,38 +9,25 @@ import time
 
 from lib import PREFIX, Skip, main
 from lib_faults import Injector, nothing_open
-from lib_leaks import descendants, die_with_parent
+from lib_leaks import descendants, die_with_parent, processes
 from test_worker_death import child_named
 
 UID_BASE = 0x70010000  # of slot 0: POOL_UID_BASE
 MAP = "read inside outside count < /proc/self/uid_map; echo $outside"
 
 
-def parents():
-    found = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as f:
-                    text = f.read()
-            except OSError:
-                continue
-            found[int(name)] = (int(text.rpartition(")")[2].split()[1]), text[text.index("(") + 1:text.rindex(")")])
-    return found
-
-
-def processes(worker):
+def around_the_job(worker):
     """{part: pid} around the job that runs `sleep`, as in docs/architecture.md."""
-    all_of = parents()
+    all_of = processes()
     job = next(p for p in descendants(worker.process.pid) if all_of.get(p, (0, ""))[1] == "sleep")
     line = [job]
     while line[-1] != worker.process.pid:
-        line.append(all_of[line[-1]][0])
+        line.append(all_of[line[-1]].parent)
     found = {"job": job, "supervisor": worker.process.pid, "worker": child_named(worker, "petri-worker"), "nursery": child_named(worker, "petri-nursery")}
     below = line[:line.index(found["nursery"])]
-    rooms = [p for p in below if all_of[p][1] == "petri-room"]
+    rooms = [p for p in below if all_of[p].name == "petri-room"]
     found["room"], found["init"] = rooms[-1], rooms[-2]
-    keepers = [p for p, (up, comm) in all_of.items() if up == found["nursery"] and comm == "petri-keeper"]
+    keepers = [pid for pid, p in all_of.items() if p.parent == found["nursery"] and p.name == "petri-keeper"]
     if keepers:
         with open(f"/proc/{found['room']}/cgroup", encoding="utf-8") as f:
             slot = re.search(r"slot-\d+", f.read())[0]
@@ -57,7 +44,7 @@ AFTER = {"supervisor": ("exited", 2), "worker": ("exited", 2), "nursery": ("exit
 
 
 def sleeps(worker):
-    all_of = parents()
+    all_of = processes()
     return any(all_of.get(p, (0, ""))[1] == "sleep" for p in descendants(worker.process.pid))
 
 
@@ -74,7 +61,7 @@ def test_death_while_the_job_runs(t):
         worker.submit({"id": name, "argv": ["/bin/sleep", "3" if emulated else "1"], "reply": "front"})
         t.eventually(lambda: worker.client("EXISTS", f"{PREFIX}:state:{name}"), "it runs", 10)
         t.eventually(lambda: sleeps(worker), "its program runs", 10)
-        pids = processes(worker)
+        pids = around_the_job(worker)
         if part not in pids:
             continue  # cgroup v2 has no keepers
         os.kill(pids[part], signal.SIGKILL)
@@ -178,13 +165,13 @@ def test_init_dies_before_the_program_begins(t):
     worker.do({"id": "a", "argv": ["/bin/true"]})
 
     def child():
-        all_of = parents()
+        all_of = processes()
         rooms = [p for p in descendants(worker.process.pid) if all_of.get(p, (0, ""))[1] == "petri-room"]
-        return next((p for p in rooms if all_of[p][0] in rooms and all_of[all_of[p][0]][0] in rooms), None)
+        return next((p for p in rooms if all_of[p].parent in rooms and all_of[all_of[p].parent].parent in rooms), None)
     t.eventually(child, "an idle zygote", 10)
     time.sleep(0.3)
     waiting = child()
-    init = parents()[waiting][0]
+    init = processes()[waiting].parent
     os.kill(waiting, signal.SIGSTOP)
     worker.submit({"id": "b", "argv": ["/bin/echo", "hi"]})
     t.eventually(lambda: worker.client("EXISTS", f"{PREFIX}:state:b"), "it was dispatched", 10)

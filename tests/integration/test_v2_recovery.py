@@ -3,6 +3,7 @@ import os
 import signal
 
 from lib import main
+from lib_leaks import child_named
 from test_v2 import JOBS, first_class
 from test_v2_disk import projects
 
@@ -79,17 +80,10 @@ def sleepers(worker):
 
 
 def nursery_of(worker):
-    for pid in worker.pids():
-        try:
-            with open(f"/proc/{pid}/comm", encoding="utf-8") as f:
-                name = f.read().strip()
-            with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
-                parent = int(f.read().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        if name == "petri-nursery" and parent == worker.process.pid:
-            return pid
-    raise AssertionError(f"no nursery among {worker.pids()}")
+    pid = child_named(worker.process.pid, "petri-nursery")
+    if not pid:
+        raise AssertionError(f"no nursery among {worker.pids()}")
+    return pid
 
 
 def test_kill_9_of_the_nursery(t):

@@ -3,20 +3,14 @@ import os
 import signal
 import time
 
+import lib_leaks
 from lib import PREFIX, main
 from test_worker import echo, nothing_open, running, settled, sleeper
 
 
 def child_named(worker, name):
     """The pid of petri-worker or petri-nursery beneath the supervisor."""
-    for pid in worker.pids():
-        try:
-            with open(f"/proc/{pid}/comm", encoding="utf-8") as f, open(f"/proc/{pid}/stat", encoding="utf-8") as g:
-                if f.read().strip() == name and int(g.read().rpartition(")")[2].split()[1]) == worker.process.pid:
-                    return pid
-        except OSError:
-            pass
-    return None
+    return lib_leaks.child_named(worker.process.pid, name)
 
 
 def crash(t, name, sig):
