@@ -131,14 +131,29 @@ static int get_usage(int dirfd, uint32_t project, uint64_t *ret_bytes, uint64_t 
 	return 0;
 }
 
-int scratch_settle(int dirfd, uint32_t project, uint64_t bytes, uint64_t inodes, struct err *err)
+bool scratch_project_is_free(int fd, uint32_t project)
 {
-	/* Counted rather than known: XFS keeps small directories in the inode, ext4 gives each a block. */
-	uint64_t own_bytes = 0, own_inodes = 0;
-	int r = get_usage(dirfd, project, &own_bytes, &own_inodes, err);
-	if (r < 0)
-		return r;
-	return set_quota(dirfd, project, bytes + own_bytes, inodes + own_inodes, err);
+	struct fs_disk_quota quota = {.d_version = FS_DQUOT_VERSION};
+	int r = sys_quotactl_fd(fd, QCMD(Q_XGETQUOTA, PRJQUOTA), (int)project, &quota);
+	return r == -ENOENT || (r == 0 && quota.d_bcount == 0 && quota.d_icount == 0);
+}
+
+int scratch_settle(int dirfd, uint32_t project, bool fresh, struct stamp_own *own, uint64_t bytes, uint64_t inodes, struct err *err)
+{
+	/*
+	 * Counted rather than known: XFS keeps small directories in the inode, ext4 gives each a block. What earlier jobs left and XFS
+	 * has not freed yet is counted too, and would be the next job's beside its limit: hence the least of all counts.
+	 */
+	if (fresh || !own->counted) {
+		uint64_t own_bytes = 0, own_inodes = 0;
+		int r = get_usage(dirfd, project, &own_bytes, &own_inodes, err);
+		if (r < 0)
+			return r;
+		own->bytes = own->counted ? MIN(own->bytes, own_bytes) : MIN(own_bytes, (uint64_t)QUOTA_OWN_BYTES);
+		own->inodes = own->counted ? MIN(own->inodes, own_inodes) : MIN(own_inodes, (uint64_t)QUOTA_OWN_INODES);
+		own->counted = true;
+	}
+	return set_quota(dirfd, project, bytes + own->bytes, inodes + own->inodes, err);
 }
 
 static int make_owned(int at, const char *name, mode_t mode, uid_t owner, struct err *err)

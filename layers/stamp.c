@@ -235,7 +235,7 @@ static int attach_layers(struct stamp_env *env, struct stamp_slot *slot, const s
 
 /*
  * XFS frees deleted files in the background, so what the last generation held may be charged for a while yet: each generation
- * has another of the slot's project ids.
+ * has another of the slot's project ids, one that nothing is charged to if there is one.
  */
 static uint32_t project_of(const struct stamp_env *env, const struct stamp_slot *slot)
 {
@@ -253,7 +253,11 @@ static int attach_scratch(struct stamp_env *env, struct stamp_slot *slot, const 
 		if (r < 0)
 			return r;
 	} else {
-		slot->generation++;
+		for (unsigned tried = 0; tried < STAMP_PROJECTS; tried++) {
+			slot->generation++;
+			if (scratch_project_is_free(env->slots, project_of(env, slot)))
+				break;
+		}
 		slot->scratch = scratch_make_quota(env->slots, slot->number, slot->generation, project_of(env, slot), plan->disk_bytes,
 			plan->disk_inodes, err);
 		if (slot->scratch < 0)
@@ -308,7 +312,7 @@ static int make_in_workshop(struct stamp_env *env, struct stamp_slot *slot, cons
 		return slot->root;
 	*ret_step = 0;
 	if (env->scratch == SCRATCH_QUOTA) {
-		r = scratch_settle(slot->scratch, project_of(env, slot), plan->disk_bytes, plan->disk_inodes, err);
+		r = scratch_settle(slot->scratch, project_of(env, slot), true, &env->own, plan->disk_bytes, plan->disk_inodes, err);
 		if (r < 0)
 			return r;
 	}
@@ -344,7 +348,7 @@ int stamp_resize(struct stamp_env *env, struct stamp_slot *slot, uint64_t bytes,
 	if (slot->scratch < 0)
 		return err_set(err, ENOENT, "resize a slot that is not stamped");
 	return env->scratch == SCRATCH_TMPFS ? scratch_resize_tmpfs(slot->scratch, bytes, inodes, err)
-					     : scratch_settle(slot->scratch, project_of(env, slot), bytes, inodes, err);
+					     : scratch_settle(slot->scratch, project_of(env, slot), false, &env->own, bytes, inodes, err);
 }
 
 bool stamp_needs_helper(const struct stamp_env *env, const struct stamp_slot *slot)

@@ -56,6 +56,12 @@ struct stamp_slot {
 	unsigned generation; /* of the quota directory */
 };
 
+/* What petri's own directories take of a quota before a job starts. */
+struct stamp_own {
+	bool counted;
+	uint64_t bytes, inodes;
+};
+
 struct stamp_env {
 	enum scratch_kind scratch;
 	bool layers_idmapped, usr_idmapped; /* what was found when it was tried */
@@ -64,6 +70,7 @@ struct stamp_env {
 	int empty;			    /* /wt/e */
 	uid_t store_base;
 	struct stamp_projects projects; /* with SCRATCH_QUOTA */
+	struct stamp_own own;		/* with SCRATCH_QUOTA, once a slot was stamped: alike for all, the same directories are made */
 };
 
 /*
@@ -120,8 +127,13 @@ int scratch_make_quota(int slots, unsigned number, unsigned generation, uint32_t
 	struct err *err); /* directory fd */
 /* scratch_fill - in a fresh scratch: u/ and w/, the root's upper and work directories, and j/, in it work/ and tmp/ of the job's own. */
 int scratch_fill(int dirfd, const struct stamp_slot *slot, struct err *err);
-/* scratch_settle - quota: the job may use all that it asked for, beside what petri's own directories take by now. */
-int scratch_settle(int dirfd, uint32_t project, uint64_t bytes, uint64_t inodes, struct err *err);
+/* scratch_project_is_free - nothing is charged to it, nothing that was deleted and is not freed yet either. */
+bool scratch_project_is_free(int fd, uint32_t project);
+/*
+ * scratch_settle - quota: the job may use all that it asked for, beside what petri's own directories take. @own: the least that
+ * was ever counted of that; counted here while it is not, or in a scratch that is @fresh.
+ */
+int scratch_settle(int dirfd, uint32_t project, bool fresh, struct stamp_own *own, uint64_t bytes, uint64_t inodes, struct err *err);
 
 /* ---- projects.c ---- */
 /*
