@@ -1,4 +1,5 @@
 /* The error value. No allocation, no globals: it works in any process, also after a fork. */
+#define ERR_DEFINITIONS
 #include "base/err.h"
 
 #include <errno.h>

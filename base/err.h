@@ -36,5 +36,17 @@ int err_say(struct err *err, int code, const char *fmt, ...) __attribute__((form
  */
 int err_wrap(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+#if defined(__clang_analyzer__) && !defined(ERR_DEFINITIONS) /* what is promised above, for a reader of one file at a time */
+static inline int err_negative(int r)
+{
+	if (r >= 0)
+		__builtin_unreachable();
+	return r;
+}
+#define err_set(...) err_negative(err_set(__VA_ARGS__))
+#define err_say(...) err_negative(err_say(__VA_ARGS__))
+#define err_wrap(...) err_negative(err_wrap(__VA_ARGS__))
+#endif
+
 /* err_msg - the message; never NULL. */
 const char *err_msg(const struct err *err);

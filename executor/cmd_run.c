@@ -212,6 +212,7 @@ static const struct option *limits(void)
 }
 
 #define RUN(member) OPTION_AT(struct run_command, member)
+/* Initialisers, which take no parentheses. NOLINTNEXTLINE(bugprone-macro-parentheses) */
 #define JOB(row_name, row_arg, row_help) .name = row_name, .arg = row_arg, .help = row_help, .kind = OPTION_CALL, .take = take_job
 
 static const struct option options[] = {

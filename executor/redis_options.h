@@ -12,6 +12,7 @@ struct redis_options {
 };
 
 /* Rows for a verb whose target has a struct redis_options as @member; see redis_options_ready(). */
+/* A member has no parentheses after its dot. NOLINTBEGIN(bugprone-macro-parentheses) */
 #define REDIS_OPTIONS(type, member) \
 	{ \
 		.name = "redis", .arg = "URL", .kind = OPTION_WORD, OPTION_AT(type, member.url), .standard = "PETRI_REDIS, or " REDIS_DEFAULT, .help = REDIS_URL_HELP, .more = REDIS_URL_MORE}, \
@@ -20,6 +21,7 @@ struct redis_options {
 		.name = "prefix", .arg = "PREFIX", .kind = OPTION_WORD, OPTION_AT(type, member.prefix), .standard = "petri", \
 		.help = REDIS_PREFIX_HELP \
 	}
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 #define REDIS_URL_HELP "where Redis is: unix:///path[?db=N], redis://host[:port][/db], or sentinel://host[:port],host[:port]/master[/db]"
 #define REDIS_URL_MORE \

@@ -1,6 +1,7 @@
 /* petri worker's settings: from a file, the environment and flags, each over the last. Root, before anything else is started. */
 #include "executor/worker.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -80,8 +81,10 @@ void setting_variable(const struct option *setting, char ret[64])
 {
 	(void)snprintf(ret, 64, WORKER_ENV "%.40s", setting->name);
 	for (char *p = ret; *p; p++)
-		*p = *p == '-' ? '_' : *p >= 'a' && *p <= 'z' ? (char)(*p - 'a' + 'A')
-							      : *p;
+		if (*p == '-')
+			*p = '_';
+		else
+			*p = (char)toupper((unsigned char)*p);
 }
 
 int setting_apply(struct worker_config *config, const struct option *setting, const char *value, struct setting_source source, struct err *err)

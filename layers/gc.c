@@ -173,7 +173,7 @@ int gc_remove_layer(struct store *store, const uint8_t id[16], struct err *err)
 	static const struct gc_options options = {.max_bytes = UINT64_MAX};
 	struct gc_sums sums = {.layers = 0};
 	_cleanup_(gc_clear) struct gc gc = {.store = store, .options = &options, .sums = &sums, .refs = REFS_INIT};
-	struct gc_item item;
+	struct gc_item item = {.pinned = false};
 	char text[ID128_TEXT_MAX];
 	format_id128(id, text);
 	int r = gc_begin(&gc, err);

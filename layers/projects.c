@@ -70,7 +70,7 @@ static int write_record(int slots, const struct stamp_projects *p, struct err *e
 
 int stamp_projects_choose(int slots, const char *wanted, struct stamp_projects *ret, struct err *err)
 {
-	struct stamp_projects p = {STAMP_PROJECT_BASE, STAMP_PROJECT_LAST}, there;
+	struct stamp_projects p = {STAMP_PROJECT_BASE, STAMP_PROJECT_LAST}, there = {0, 0};
 	int r = wanted && *wanted ? stamp_projects_parse(wanted, &p, err) : 0;
 	if (r < 0)
 		return r;

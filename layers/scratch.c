@@ -5,6 +5,7 @@
  */
 #include "layers/stamp.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -25,6 +26,7 @@
 /* Inodes that petri's own directories take before the job starts: the tmpfs root, upper, work and what overlay keeps
  * in it (work, work/incompat, work/incompat/volatile, index), /work and /tmp. */
 #define TMPFS_OWN_INODES 13
+#define OWN_DEPTH 8
 #define QUOTA_OWN_INODES 16 /* until scratch_settle() has counted them */
 #define QUOTA_OWN_BYTES 131072
 
@@ -120,17 +122,6 @@ int scratch_make_quota(int slots, unsigned number, unsigned generation, uint32_t
 	return r < 0 ? r : TAKE_FD(dir);
 }
 
-static int get_usage(int dirfd, uint32_t project, uint64_t *ret_bytes, uint64_t *ret_inodes, struct err *err)
-{
-	struct fs_disk_quota quota = {.d_version = FS_DQUOT_VERSION};
-	int r = sys_quotactl_fd(dirfd, QCMD(Q_XGETQUOTA, PRJQUOTA), (int)project, &quota);
-	if (r < 0)
-		return err_set(err, r, "read the quota of project %u", project);
-	*ret_bytes = quota.d_bcount * 512;
-	*ret_inodes = quota.d_icount;
-	return 0;
-}
-
 bool scratch_project_is_free(int fd, uint32_t project)
 {
 	struct fs_disk_quota quota = {.d_version = FS_DQUOT_VERSION};
@@ -138,20 +129,50 @@ bool scratch_project_is_free(int fd, uint32_t project)
 	return r == -ENOENT || (r == 0 && quota.d_bcount == 0 && quota.d_icount == 0);
 }
 
-int scratch_settle(int dirfd, uint32_t project, bool fresh, struct stamp_own *own, uint64_t bytes, uint64_t inodes, struct err *err)
+/* @dirfd is this call's to close. What a job could have put there is not met: no job has seen this scratch yet. */
+static int count_own(int dirfd, unsigned depth, struct stamp_own *own)
+{
+	_cleanup_closedir_ DIR *dir = fdopendir(dirfd);
+	struct stat st;
+	if (!dir) {
+		int r = -errno;
+		(void)close(dirfd);
+		return r;
+	}
+	if (fstat(dirfd, &st) < 0)
+		return -errno;
+	own->bytes += (uint64_t)st.st_blocks * 512;
+	own->inodes++;
+	for (const struct dirent *e; (e = readdir(dir));) {
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		int fd = openat(dirfd, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		int r = fd < 0 ? -errno : depth == 0 ? (close(fd), -ELOOP)
+						     : count_own(fd, depth - 1, own);
+		if (r == -ENOTDIR && fstatat(dirfd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+			own->bytes += (uint64_t)st.st_blocks * 512;
+			own->inodes++;
+		} else if (r < 0) {
+			return r;
+		}
+	}
+	return 0;
+}
+
+int scratch_settle(int dirfd, uint32_t project, struct stamp_own *own, uint64_t bytes, uint64_t inodes, struct err *err)
 {
 	/*
-	 * Counted rather than known: XFS keeps small directories in the inode, ext4 gives each a block. What earlier jobs left and XFS
-	 * has not freed yet is counted too, and would be the next job's beside its limit: hence the least of all counts.
+	 * Counted rather than known: XFS keeps small directories in the inode, ext4 gives each a block. And walked rather than asked of
+	 * the quota, which still has what was deleted and XFS has not freed yet: overlay's own trials at its mount, /work and /tmp of
+	 * the last job. The next job would have that beside its limit.
 	 */
-	if (fresh || !own->counted) {
-		uint64_t own_bytes = 0, own_inodes = 0;
-		int r = get_usage(dirfd, project, &own_bytes, &own_inodes, err);
+	if (!own->counted) {
+		struct stamp_own now = {.counted = true};
+		int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		int r = fd < 0 ? -errno : count_own(fd, OWN_DEPTH, &now);
 		if (r < 0)
-			return r;
-		own->bytes = own->counted ? MIN(own->bytes, own_bytes) : MIN(own_bytes, (uint64_t)QUOTA_OWN_BYTES);
-		own->inodes = own->counted ? MIN(own->inodes, own_inodes) : MIN(own_inodes, (uint64_t)QUOTA_OWN_INODES);
-		own->counted = true;
+			return err_set(err, r, "count what an empty scratch takes");
+		*own = now;
 	}
 	return set_quota(dirfd, project, bytes + own->bytes, inodes + own->inodes, err);
 }

@@ -312,7 +312,7 @@ static int make_in_workshop(struct stamp_env *env, struct stamp_slot *slot, cons
 		return slot->root;
 	*ret_step = 0;
 	if (env->scratch == SCRATCH_QUOTA) {
-		r = scratch_settle(slot->scratch, project_of(env, slot), true, &env->own, plan->disk_bytes, plan->disk_inodes, err);
+		r = scratch_settle(slot->scratch, project_of(env, slot), &env->own, plan->disk_bytes, plan->disk_inodes, err);
 		if (r < 0)
 			return r;
 	}
@@ -348,7 +348,7 @@ int stamp_resize(struct stamp_env *env, struct stamp_slot *slot, uint64_t bytes,
 	if (slot->scratch < 0)
 		return err_set(err, ENOENT, "resize a slot that is not stamped");
 	return env->scratch == SCRATCH_TMPFS ? scratch_resize_tmpfs(slot->scratch, bytes, inodes, err)
-					     : scratch_settle(slot->scratch, project_of(env, slot), false, &env->own, bytes, inodes, err);
+					     : scratch_settle(slot->scratch, project_of(env, slot), &env->own, bytes, inodes, err);
 }
 
 bool stamp_needs_helper(const struct stamp_env *env, const struct stamp_slot *slot)

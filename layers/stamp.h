@@ -130,10 +130,10 @@ int scratch_fill(int dirfd, const struct stamp_slot *slot, struct err *err);
 /* scratch_project_is_free - nothing is charged to it, nothing that was deleted and is not freed yet either. */
 bool scratch_project_is_free(int fd, uint32_t project);
 /*
- * scratch_settle - quota: the job may use all that it asked for, beside what petri's own directories take. @own: the least that
- * was ever counted of that; counted here while it is not, or in a scratch that is @fresh.
+ * scratch_settle - quota: the job may use all that it asked for, beside what petri's own directories take. @own: counted here
+ * while it is not, in a scratch that no job has seen.
  */
-int scratch_settle(int dirfd, uint32_t project, bool fresh, struct stamp_own *own, uint64_t bytes, uint64_t inodes, struct err *err);
+int scratch_settle(int dirfd, uint32_t project, struct stamp_own *own, uint64_t bytes, uint64_t inodes, struct err *err);
 
 /* ---- projects.c ---- */
 /*

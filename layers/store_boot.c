@@ -158,7 +158,7 @@ static int table_text(const char *state, int dir, const char *name, char **ret, 
 		r = table ? look_through(table, line, state, err) : 0;
 	if (r != 0)
 		return r;
-	const char *end = len > 0 && table[len - 1] != '\n' ? "\n" : "";
+	const char *end = table && len > 0 && table[len - 1] != '\n' ? "\n" : "";
 	if (asprintf(ret, "%s%s%s\n", table ? table : "", end, line) < 0)
 		return err_set(err, ENOMEM, "make the entry");
 	return 0;

@@ -261,7 +261,7 @@ static int take_xattrs(struct tree_file *t, struct tree_file_entry *e, struct er
 	size_t last = SIZE_MAX;
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t name_len, value_len;
-		size_t name, value;
+		size_t name = 0, value;
 		r = take_u32(t, &name_len, err);
 		if (r == 0 && name_len > TREE_FILE_XATTR_NAME_MAX)
 			return damaged(t, t->path, t->path_len, "an attribute's name is too long", err);
