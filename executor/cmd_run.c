@@ -22,6 +22,7 @@
 #include "executor/engine.h"
 #include "executor/limits_options.h"
 #include "executor/supervisor.h"
+#include "executor/unenforced.h"
 
 #define RELAY_CHUNK 4096 /* PIPE_BUF: a write of no more than this to a writable pipe does not block, pipe(7) */
 
@@ -34,7 +35,7 @@ struct relay {
 };
 
 struct run_command {
-	const char *state, *result_path, *policies, *scratch, *core_sched;
+	const char *state, *result_path, *policies, *scratch, *core_sched, *allow_unenforced;
 	char *json; /* --job */
 	size_t json_len;
 	int stdin_fd, result_fd;
@@ -230,6 +231,7 @@ static const struct option options[] = {
 	{.name = "job", .arg = "FILE|-", .kind = OPTION_CALL, .take = take_document, .complete = COMPLETE_FILE, .help = "a job document instead of all that describes the job"},
 	{.name = "policies", .arg = "DIR", .kind = OPTION_WORD, RUN(policies), .complete = COMPLETE_DIRECTORY, .standard = "/etc/petri/policies", .help = "a directory of policies, looked in before the built-in ones"},
 	{.name = "scratch", .arg = "KIND", .kind = OPTION_WORD, RUN(scratch), .choices = "auto tmpfs", .standard = "auto", .help = "where it writes: auto or tmpfs"},
+	{.name = "allow-unenforced", .arg = "LIMIT,...", .kind = OPTION_WORD, RUN(allow_unenforced), .help = UNENFORCED_HELP, .more = UNENFORCED_MORE},
 	{.name = "core-sched", .arg = "WHEN", .kind = OPTION_WORD, RUN(core_sched), .standard = "off", .choices = CORE_SCHED_CHOICES, .help = CORE_SCHED_HELP, .more = CORE_SCHED_MORE},
 	STATE_OPTION(struct run_command, state),
 	{0},
@@ -286,6 +288,9 @@ static bool parse(struct run_command *c, int argc, char **argv, int *ret_exit)
 		return verb_complain(&run_verb, "a program beside --job: the job document says what to run"), false;
 	if (c->json && c->flags)
 		return verb_complain(&run_verb, "flags of the job beside --job: the job document says it all"), false;
+	struct err err = ERR_INIT;
+	if (c->allow_unenforced && unenforced_check(c->allow_unenforced, &err) < 0)
+		return verb_complain(&run_verb, "--allow-unenforced: %s", err_msg(&err)), false;
 	if (!c->result_path)
 		return true;
 	c->result_fd = strcmp(c->result_path, "-") == 0 ? STDOUT_FILENO : open(c->result_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
@@ -467,7 +472,7 @@ static int run_in_worker(const struct worker_fds *fds, void *ctx)
 	c->errs = (struct relay){.op = {.fn = on_relay, .data = &c->errs}, .fd = STDERR_FILENO, .stream = &c->ej.result.errout, .command = c};
 	if (check_job(c) == 0) {
 		const char *const dirs[] = {c->policies, NULL};
-		struct engine_config config = {.loop = c->loop, .store = fds->store, .nursery = fds->nursery, .supervisor = fds->supervisor, .name = "run", .policy_dirs = dirs, .warm_image = c->ej.job.image, .warm_policy = c->ej.job.policy, .one_job = true, .capacity = on_capacity, .fatal = on_fatal, .ctx = c};
+		struct engine_config config = {.loop = c->loop, .store = fds->store, .nursery = fds->nursery, .supervisor = fds->supervisor, .name = "run", .policy_dirs = dirs, .warm_image = c->ej.job.image, .warm_policy = c->ej.job.policy, .one_job = true, .allow_unenforced = c->allow_unenforced, .capacity = on_capacity, .fatal = on_fatal, .ctx = c};
 		c->signals = worker_signals();
 		c->signal_op = (struct loop_op){.fn = on_signal, .data = c};
 		int r = engine_new(&config, &c->engine, &err);

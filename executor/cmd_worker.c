@@ -12,6 +12,7 @@
 #include "executor/metrics_http.h"
 #include "executor/redis_options.h"
 #include "executor/supervisor.h"
+#include "executor/unenforced.h"
 #include "executor/worker.h"
 #include "pool/wire.h"
 
@@ -73,6 +74,7 @@ static const struct option options[] = {
 	{.name = "allow-volatile-redis", .kind = OPTION_SWITCH, SETTING(allow_volatile), .help = "take a Redis that may lose accepted jobs", .more = "Without it the worker refuses a Redis without appendonly yes, appendfsync always and maxmemory-policy noeviction."},
 	{.name = "warm-image", .arg = "IMAGE[=SLOTS],...", .kind = OPTION_BUFFER, SETTING(warm_image), .standard = "host", .help = "what idle slots are made for before the first job", .more = "One image, or a list such as gcc:13=4,python:3.11=2, where so many slots are kept for an image whatever else arrives."},
 	{.name = "warm-policy", .arg = "POLICY", .kind = OPTION_BUFFER, SETTING(warm_policy), .standard = "judge", .help = "and with which policy"},
+	{.name = "allow-unenforced", .arg = "LIMIT,...", .kind = OPTION_BUFFER, SETTING(allow_unenforced), .help = UNENFORCED_HELP, .more = UNENFORCED_MORE},
 	{.name = "policies", .arg = "DIR", .kind = OPTION_BUFFER, SETTING(policies), .standard = "/etc/petri/policies", .complete = COMPLETE_DIRECTORY, .help = "a directory of policies, looked in before the built-in ones"},
 	{.name = "metrics", .arg = "WHERE", .kind = OPTION_BUFFER, SETTING(metrics), .standard = "off", .help = "where to serve metrics and health over HTTP: off, on or [ADDRESS:]PORT", .more = "on is " METRICS_DEFAULT "; a port alone is on loopback. /metrics is for Prometheus, /healthz tells whether jobs can be run."},
 	{.name = "pin", .kind = OPTION_SWITCH, SETTING(pin), .help = "run the jobs of slot i on CPU i", .more = "Modulo their number, unless a job asks for a cpuset; the worker keeps to CPUs that no slot has, where there are any."},

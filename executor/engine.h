@@ -47,6 +47,7 @@ struct engine_config {
 	/* What idle slots are made for until jobs teach better: "IMAGE[=SLOTS],…", where so many slots stay with an image. NULL: host. */
 	const char *warm_image, *warm_policy;
 	const struct job_limits *max_limits; /* or NULL */
+	const char *allow_unenforced;	     /* or NULL; see unenforced_check() */
 	bool pin;			     /* slot i's jobs run on CPU i (modulo their number) unless they ask for a set of their own */
 	bool one_job;			     /* nothing follows the first job: its slot is not made ready again */
 	/* More jobs can be started, or fewer. */

@@ -3,6 +3,7 @@
  * argv and env to one run of strings. Every refusal names the job's field. Worker, unprivileged.
  */
 #include "executor/engine_internal.h"
+#include "executor/unenforced.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -328,6 +329,17 @@ static int make_strings(struct run *run, const struct job *job, const struct ima
 /* cgroup v1 cannot count network buffers as memory: they get a limit of their own beside it, the part of it that is one in so many. */
 #define SOCKETS_SHARE 8
 
+/* Return: whether the operator lets the job run without it; then it does. */
+static bool go_without(const struct engine *engine, struct run *run, const char *name)
+{
+	struct result *result = &run->ej->result;
+	if (!unenforced_allows(engine->config.allow_unenforced, name) || result->nunenforced == ARRAY_SIZE(result->unenforced))
+		return false;
+	unenforced_clear(&run->limits, name);
+	result->unenforced[result->nunenforced++] = name;
+	return true;
+}
+
 static int check_limits(struct engine *engine, struct run *run, const struct job *job, struct reject *why)
 {
 	const struct job_limits *l = &job->limits;
@@ -343,9 +355,12 @@ static int check_limits(struct engine *engine, struct run *run, const struct job
 	for (unsigned i = 0; i < engine->nseats && !leaf; i++)
 		if (engine->seats[i].leaf.fd[KNOB_KILL] >= 0)
 			leaf = &engine->seats[i].leaf;
-	const char *name = leaf ? leaf_supports(leaf, &engine->host, out, &needs) : NULL;
-	if (name) {
+	run->ej->result.nunenforced = 0;
+	size_t at = 0;
+	for (const char *name; leaf && (name = leaf_supports(leaf, &engine->host, out, &at, &needs));) {
 		char field[64];
+		if (go_without(engine, run, name))
+			continue;
 		(void)snprintf(field, sizeof(field), "limits.%s", name);
 		return reject_set(why, field, REJECT_UNSUPPORTED, "unsupported: %s needs %s", name, needs);
 	}
@@ -357,7 +372,7 @@ static int check_limits(struct engine *engine, struct run *run, const struct job
 }
 
 /* Where the image lies decides whether the I/O that its use causes can be limited. */
-static int check_io(struct engine *engine, const struct run *run, struct reject *why)
+static int check_io(struct engine *engine, struct run *run, struct reject *why)
 {
 	const struct wire_host *host = &engine->host;
 	const struct {
@@ -368,8 +383,11 @@ static int check_io(struct engine *engine, const struct run *run, struct reject 
 	for (size_t i = 0; engine->hello && i < ARRAY_SIZE(limits); i++) {
 		if (limits[i].limit == 0 || (host->store_io && (host->usr_io || !run->plan.host_usr)))
 			continue;
+		const char *name = limits[i].field + strlen("limits.");
+		if (go_without(engine, run, name))
+			continue;
 		return reject_set(why, limits[i].field, REJECT_UNSUPPORTED, "unsupported: %s needs %s on a block device",
-			limits[i].field + strlen("limits."), host->store_io ? "/usr (the image host)" : "the store");
+			name, host->store_io ? "/usr (the image host)" : "the store");
 	}
 	return 0;
 }

@@ -47,11 +47,14 @@ static bool enforces(const struct engine *engine, const struct leaf *leaf, const
 	struct leaf_limits plain = {0};
 	const struct leaf_limits *limits = &plain;
 	const char *needs, *refused;
+	size_t at = 0;
 	for (size_t i = 0; i < ARRAY_SIZE(probes); i++)
 		if (strcmp(probes[i].name, name) == 0)
 			limits = &probes[i].limits;
-	refused = leaf_supports(leaf, &engine->host, limits, &needs);
-	return !refused || strcmp(refused, name) != 0;
+	refused = leaf_supports(leaf, &engine->host, limits, &at, &needs);
+	while (refused && strcmp(refused, name) != 0)
+		refused = leaf_supports(leaf, &engine->host, limits, &at, &needs);
+	return !refused;
 }
 
 static const struct leaf *any_leaf(const struct engine *engine)

@@ -34,7 +34,7 @@ struct worker_config {
 	unsigned max_attempts;
 	uint64_t max_queue;
 	bool allow_volatile, pin;
-	char warm_image[1024], warm_policy[65];
+	char warm_image[1024], warm_policy[65], allow_unenforced[128];
 	char policies[512]; /* a directory of profiles, searched before the built-in ones */
 	char project_ids[32];
 	char state[512], scratch[8], core_sched[8], log_level[8], log_format[8];

@@ -16,6 +16,7 @@
 #include "executor/metrics_http.h"
 #include "executor/redis_options.h"
 #include "executor/supervisor.h"
+#include "executor/unenforced.h"
 #include "pool/wire.h"
 
 #define MAX_LIMITS "max_limits"
@@ -251,5 +252,7 @@ int worker_config_check(struct worker_config *c, struct err *err)
 	}
 	if (metrics_server_check(c->metrics, err) < 0)
 		return blame(c, "metrics", err);
+	if (unenforced_check(c->allow_unenforced, err) < 0)
+		return blame(c, "allow-unenforced", err);
 	return check_warm(c->warm_image, err) < 0 ? blame(c, "warm-image", err) : 0;
 }

@@ -87,7 +87,7 @@ void leaf_take(struct leaf *leaf, enum pool_driver driver, uint32_t knobs, const
 			leaf->fd[i] = fds[at++];
 }
 
-const char *leaf_supports(const struct leaf *leaf, const struct wire_host *host, const struct leaf_limits *limits,
+const char *leaf_supports(const struct leaf *leaf, const struct wire_host *host, const struct leaf_limits *limits, size_t *at,
 	const char **ret_needs)
 {
 	static const char memory[] = "the memory controller", swap[] = "swap accounting in the memory controller",
@@ -110,7 +110,8 @@ const char *leaf_supports(const struct leaf *leaf, const struct wire_host *host,
 		{limits->io.riops > 0, leaf->driver == POOL_DRIVER_V2 ? KNOB_IO_MAX : KNOB_IO_RIOPS, "io.riops", io},
 		{limits->io.wiops > 0, leaf->driver == POOL_DRIVER_V2 ? KNOB_IO_MAX : KNOB_IO_WIOPS, "io.wiops", io},
 	};
-	for (size_t i = 0; i < ARRAY_SIZE(wants); i++) {
+	while (*at < ARRAY_SIZE(wants)) {
+		size_t i = (*at)++;
 		if (!wants[i].asked)
 			continue;
 		bool is_io = strncmp(wants[i].name, "io.", 3) == 0;

@@ -83,10 +83,10 @@ void leaf_take(struct leaf *leaf, enum pool_driver driver, uint32_t knobs, const
 void leaf_close(struct leaf *leaf);
 
 /*
- * leaf_supports - can this leaf enforce the limits? Return: NULL, or the JSON name below "limits." of the first that
- * it cannot ("io.wbps"), with *ret_needs saying what it would need.
+ * leaf_supports - can this leaf enforce the limits? @at: 0, or what it was left as, to go on after the one that was returned.
+ * Return: NULL, or the JSON name below "limits." of the next that it cannot ("io.wbps", static), with *ret_needs saying what it would need.
  */
-const char *leaf_supports(const struct leaf *leaf, const struct wire_host *host, const struct leaf_limits *limits,
+const char *leaf_supports(const struct leaf *leaf, const struct wire_host *host, const struct leaf_limits *limits, size_t *at,
 	const char **ret_needs);
 
 /*

@@ -373,6 +373,23 @@ def test_io(t):
             t.rejected(run, f"limits.io.{name}", "unsupported")
 
 
+def test_allowed_unenforced(t):
+    """What cannot be enforced here is left out and named, but only what the operator allows; what can be is enforced all the same."""
+    args = ("--io", "rbps=1000000", "--io", "wiops=100", "--", "/bin/true")
+    refused = t.petri.run(*args)
+    both = t.petri.run("--allow-unenforced", "cpus,io.rbps,io.wiops", *args)
+    if refused.status == "exited":
+        t.equal((both.status, both.result["unenforced"]), ("exited", []), both)
+        return
+    t.equal(refused.result["reason"], "unsupported", refused)
+    named = both.result["unenforced"]
+    t.check(both.status == "exited" and refused.result["field"] == "limits." + named[0] and set(named) <= {"io.rbps", "io.wiops"}, both)
+    other = t.petri.run("--allow-unenforced", ",".join(["io.riops"] + named[1:]), *args)
+    t.equal((other.status, other.result["field"], other.result["unenforced"]), ("rejected", "limits." + named[0], []), other)
+    wrong = t.petri.call("run", "--allow-unenforced", "io.rbps,pids", "--", "/bin/true")
+    t.check(wrong.code == 125 and "'pids' is none of" in wrong.err, wrong)
+
+
 def test_io_reads_are_slowed(t):
     source = next((p for p in ("/usr/bin/python3.11", "/usr/bin/perl", "/usr/bin/bash") if os.path.exists(p)), "")
     if not source or os.path.getsize(source) < MIB:

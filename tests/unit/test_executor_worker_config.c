@@ -196,7 +196,7 @@ Test(worker_config, what_belongs_together)
 	static const struct {
 		const char *name, *value, *mention;
 	} wrong[] = {{"redis", "http://x", "--redis"}, {"redis", "redis://u:secret@h", "--redis"}, {"prefix", "a b", "--prefix"}, {"name", "a/b", "--name"},
-		{"name", "", "--name"}, {"warm-image", "a=", "--warm-image"}, {"warm-image", "a,,b", "--warm-image"}, {"warm-image", "a=2000", "--warm-image"},
+		{"name", "", "--name"}, {"allow-unenforced", "io.wbps,disk", "--allow-unenforced: 'disk'"}, {"allow-unenforced", "cpus,", "--allow-unenforced"}, {"allow-unenforced", ",cpus", "--allow-unenforced"}, {"allow-unenforced", "memory_bytes", "--allow-unenforced"}, {"warm-image", "a=", "--warm-image"}, {"warm-image", "a,,b", "--warm-image"}, {"warm-image", "a=2000", "--warm-image"},
 		{"redis-credentials-file", "/nonexistent", "--redis-credentials-file"}};
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		struct worker_config c;

@@ -159,10 +159,20 @@ Test(leaf, what_cannot_be_enforced_is_named)
 	const struct wire_host no_disk = {.driver = POOL_DRIVER_V2};
 	const struct wire_host v1_disk = {.driver = POOL_DRIVER_HYBRID, .ndevices = 1, .scratch = POOL_SCRATCH_QUOTA};
 	make_leaf(&leaf, POOL_DRIVER_V2);
-	cr_assert_null(leaf_supports(&leaf, &host_v2, &limits, &needs));
-	cr_assert_str_eq(leaf_supports(&leaf, &no_disk, &limits, &needs), "io.wbps");
+	size_t at = 0;
+	cr_assert_null(leaf_supports(&leaf, &host_v2, &limits, &at, &needs));
+	at = 0;
+	cr_assert_str_eq(leaf_supports(&leaf, &no_disk, &limits, &at, &needs), "io.wbps");
+	cr_assert_null(leaf_supports(&leaf, &no_disk, &limits, &at, &needs));
+	limits.io.wiops = 1;
+	at = 0;
+	cr_assert_str_eq(leaf_supports(&leaf, &no_disk, &limits, &at, &needs), "io.wbps");
+	cr_assert_str_eq(leaf_supports(&leaf, &no_disk, &limits, &at, &needs), "io.wiops");
+	cr_assert_null(leaf_supports(&leaf, &no_disk, &limits, &at, &needs));
+	limits.io.wiops = 0;
+	at = 0;
 	leaf.driver = POOL_DRIVER_HYBRID;
-	cr_assert_str_eq(leaf_supports(&leaf, &v1_disk, &limits, &needs), "io.wbps");
+	cr_assert_str_eq(leaf_supports(&leaf, &v1_disk, &limits, &at, &needs), "io.wbps");
 	cr_assert_not_null(strstr(needs, "v2"));
 	clear(&leaf);
 }
