@@ -475,7 +475,7 @@ static int run_in_worker(const struct worker_fds *fds, void *ctx)
 		struct engine_config config = {.loop = c->loop, .store = fds->store, .nursery = fds->nursery, .supervisor = fds->supervisor, .name = "run", .policy_dirs = dirs, .warm_image = c->ej.job.image, .warm_policy = c->ej.job.policy, .one_job = true, .allow_unenforced = c->allow_unenforced, .capacity = on_capacity, .fatal = on_fatal, .ctx = c};
 		c->signals = worker_signals();
 		c->signal_op = (struct loop_op){.fn = on_signal, .data = c};
-		int r = engine_new(&config, &c->engine, &err);
+		int r = c->signals < 0 ? err_set(&err, errno, "make a signalfd") : engine_new(&config, &c->engine, &err);
 		if (r == 0) {
 			loop_poll(c->loop, &c->signal_op, c->signals, POLLIN);
 			r = loop_run(c->loop, &err);

@@ -527,8 +527,13 @@ static void on_supervisor(struct loop_op *op, int res)
 	ssize_t n = res < 0 ? res : fd_recv(engine->config.supervisor, &reply, sizeof(reply), fds, &nfds, MSG_DONTWAIT);
 	if (n == sizeof(reply))
 		collect_commit_reply(engine, &reply);
-	else if (!fd_try_later(n))
-		return; /* the supervisor is gone, and this process with it (PDEATHSIG) */
+	else if (!fd_try_later(n)) {
+		/* Mostly this process is gone with it (PDEATHSIG). */
+		struct err err = ERR_INIT;
+		(void)err_say(&err, EPIPE, "the supervisor is gone");
+		engine_die(engine, &err); /* nothing new, when it is this that is ending */
+		return;
+	}
 	fd_close_many(fds, nfds);
 	loop_poll(engine->loop, op, engine->config.supervisor, POLLIN);
 }

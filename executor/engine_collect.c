@@ -36,13 +36,17 @@ static void complain(struct run *run, const char *fmt, ...)
 	va_end(ap);
 }
 
+static bool is_hosts(int error)
+{
+	return engine_hosts_need(error) || error == -ENOSPC || error == -EDQUOT || error == -EPIPE || error == -EPROTO;
+}
+
 /* What the job did, or its limits, is noted and no more. What the host could not do must not pass for a job that ended well without its
  * outputs; a cause that ended the job otherwise stays. */
 static void judge(struct run *run, int error)
 {
 	struct result *result = &run->ej->result;
-	bool hosts = engine_hosts_need(error) || error == -ENOSPC || error == -EDQUOT || error == -EPIPE || error == -EPROTO;
-	if (!hosts || result->status != STATUS_EXITED)
+	if (!is_hosts(error) || result->status != STATUS_EXITED)
 		return;
 	result->status = STATUS_INTERNAL_ERROR;
 	log_error("job=%s internal error: %s", run->ej->job.id, result->message);
@@ -93,7 +97,8 @@ static int took_blob(struct run *run, const struct job_collect *want, int r, uin
 							     : 0;
 	if (r < 0 && r != -EFBIG)
 		log_warn("job=%s cannot store %s: %s", run->ej->job.id, want->path, message);
-	return r;
+	/* It could be opened, so all else is the host's: also an error that of an open would have been the job's. */
+	return r < 0 && r != -EFBIG && !is_hosts(r) ? -EIO : r;
 }
 
 static int take_blob(struct run *run, const struct job_collect *want, int fd, struct result_file *file)

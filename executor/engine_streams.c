@@ -157,6 +157,17 @@ static void on_writable(struct loop_op *op, int res)
 		feed(z->seat->run);
 }
 
+/* What the host could not do must not look like a shorter input. That the job closed its end (EPIPE) is no error of anybody's. */
+static void stdin_failed(struct run *run, const char *what, int error)
+{
+	streams_close_stdin(run->seat->zygote);
+	if (error == EPIPE)
+		return;
+	run_internal_error(run, "cannot %s stdin: %s", what, strerror(error));
+	run->cause = STATUS_INTERNAL_ERROR;
+	run_kill(run, STATUS_INTERNAL_ERROR);
+}
+
 static void on_source(struct loop_op *op, int res)
 {
 	struct zygote_ref *z = op->data;
@@ -166,6 +177,10 @@ static void on_source(struct loop_op *op, int res)
 	if (res == -EAGAIN || res == -EINTR) {
 		z->in_op = (struct loop_op){.fn = on_writable, .data = z};
 		loop_poll(z->loop, &z->in_op, run->ej->stdin_fd, POLLIN);
+		return;
+	}
+	if (res < 0 && engine_hosts_need(res)) {
+		stdin_failed(run, "read", -res);
 		return;
 	}
 	run->in_at = 0;
@@ -191,7 +206,7 @@ static bool push(struct run *run, const char *data, size_t len)
 		}
 		if (errno == EINTR)
 			continue;
-		streams_close_stdin(z); /* the job closed its end: not an error of anybody's */
+		stdin_failed(run, "write", errno);
 		return false;
 	}
 	return true;
@@ -199,7 +214,7 @@ static bool push(struct run *run, const char *data, size_t len)
 
 /*
  * The kernel moves a blob into the pipe: no byte of it comes through this process. A turn is bounded, since a job that reads as quickly as
- * this writes would keep the loop from all else. What cannot be read must not look like a shorter input.
+ * this writes would keep the loop from all else.
  */
 static void push_blob(struct run *run)
 {
@@ -215,12 +230,10 @@ static void push_blob(struct run *run)
 			loop_poll(z->loop, &z->in_op, z->in, POLLOUT);
 			return;
 		}
-		streams_close_stdin(z);
-		if (n < 0 && error != EPIPE) {
-			run_internal_error(run, "cannot read the blob for stdin: %s", strerror(error));
-			run->cause = STATUS_INTERNAL_ERROR;
-			run_kill(run, STATUS_INTERNAL_ERROR);
-		}
+		if (n < 0)
+			stdin_failed(run, "read the blob for", error);
+		else
+			streams_close_stdin(z);
 		return;
 	}
 }

@@ -38,7 +38,7 @@ int privileges_layer(struct err *err)
 	return r < 0 ? err_set(err, r, "drop capabilities") : 0;
 }
 
-int privileges_worker(const struct confine_needs *needs, int store, int spool, struct err *err)
+int privileges_worker(const struct confine_needs *needs, int store, int spool, pid_t parent, struct err *err)
 {
 	struct rlimit files;
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
@@ -60,5 +60,7 @@ int privileges_worker(const struct confine_needs *needs, int store, int spool, s
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return err_set(err, errno, "forbid new privileges");
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (getppid() != parent) /* it died before that, and nothing else would end this process */
+		return err_say(err, ESRCH, "the supervisor is gone");
 	return confine_calls(needs, err);
 }

@@ -108,7 +108,7 @@ static uint64_t beat_us(const struct supervisor *s)
 	return s->notify.watchdog_us ? MIN(s->notify.watchdog_us / BEATS_PER_WATCHDOG, (uint64_t)BEAT_US) : BEAT_US;
 }
 
-static void run_worker(struct supervisor *s, int nursery, int commits, int beats)
+static void run_worker(struct supervisor *s, pid_t parent, int nursery, int commits, int beats)
 {
 	struct err err = ERR_INIT;
 	struct worker_fds fds = {.store = s->store, .nursery = nursery, .supervisor = commits, .spool = s->spool, .beats = beats, .beat_us = beat_us(s)};
@@ -128,7 +128,7 @@ static void run_worker(struct supervisor *s, int nursery, int commits, int beats
 	if (r == 0 && unshare(CLONE_NEWIPC | CLONE_NEWUTS) < 0)
 		r = err_set(&err, errno, "leave the machine's ipc and uts namespaces");
 	if (r == 0)
-		r = privileges_worker(&s->config->needs, store_fd(s->store), s->spool, &err);
+		r = privileges_worker(&s->config->needs, store_fd(s->store), s->spool, parent, &err);
 	if (r < 0) {
 		log_error("worker: %s", err_msg(&err));
 		_exit(125);
@@ -149,10 +149,11 @@ static int start(struct supervisor *s, struct err *err)
 	if (nursery < 0)
 		return nursery;
 	s->beats = beats[0];
+	pid_t parent = getpid();
 	s->worker = fork();
 	if (s->worker == 0) {
 		(void)close(commits[0]);
-		run_worker(s, nursery, commits[1], beats[1]);
+		run_worker(s, parent, nursery, commits[1], beats[1]);
 	}
 	int saved = errno;
 	cleanup_close(&beats[1]);
@@ -217,10 +218,10 @@ static int store_layer(struct supervisor *s, const struct commit_request *reques
 }
 
 /* With no more rights than the worker has, which could do it as well, but not without keeping its loop from everything else. */
-static int store_blob(struct supervisor *s, const struct commit_request *request, int fd, struct commit_reply *reply, struct err *err)
+static int store_blob(struct supervisor *s, pid_t parent, const struct commit_request *request, int fd, struct commit_reply *reply, struct err *err)
 {
 	static const struct confine_needs nothing;
-	int r = privileges_worker(&nothing, store_fd(s->store), 0, err);
+	int r = privileges_worker(&nothing, store_fd(s->store), 0, parent, err);
 	return r < 0 ? r : blob_put_fd(s->store, fd, request->max_bytes, STORE_JOB, reply->id, &reply->bytes, err);
 }
 
@@ -249,7 +250,7 @@ static void commit(struct supervisor *s, const struct commit_request *request, i
 	sigset_t none;
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	reply.error = request->kind == COMMIT_BLOB ? store_blob(s, request, fd, &reply, &err) : store_layer(s, request, fd, &reply, &err);
+	reply.error = request->kind == COMMIT_BLOB ? store_blob(s, parent, request, fd, &reply, &err) : store_layer(s, request, fd, &reply, &err);
 	(void)snprintf(reply.message, sizeof(reply.message), "%.250s", err_msg(&err));
 	_exit(fd_send(s->commits, &reply, sizeof(reply), NULL, 0) < 0); /* unsaid: then the supervisor says that it failed */
 }

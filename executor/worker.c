@@ -275,7 +275,7 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 	w.signals = worker_signals();
 	w.signal_op = (struct loop_op){.fn = on_signal, .data = &w};
 	struct engine_config config = {.loop = w.loop, .store = fds->store, .nursery = fds->nursery, .supervisor = supervisor, .name = c->name, .policy_dirs = c->policies[0] ? dirs : NULL, .warm_image = c->warm_image[0] ? c->warm_image : NULL, .warm_policy = c->warm_policy[0] ? c->warm_policy : NULL, .pin = c->pin, .max_limits = &c->max_limits, .allow_unenforced = c->allow_unenforced, .capacity = on_capacity, .fatal = worker_engine_fatal, .ctx = &w};
-	int r = offload_new(w.loop, &w.offload, &err);
+	int r = w.signals < 0 ? err_set(&err, errno, "make a signalfd") : offload_new(w.loop, &w.offload, &err);
 	r = r < 0 ? r : supervisor < 0 ? err_set(&err, errno, "copy a socket")
 				       : engine_new(&config, &w.engine, &err);
 	if (r == 0)

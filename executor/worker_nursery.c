@@ -75,9 +75,9 @@ static void on_supervisor(struct loop_op *op, int res)
 	ssize_t n = res < 0 ? res : fd_recv(w->supervisor, &reply, sizeof(reply), fds, &nfds, MSG_DONTWAIT);
 	if (n != sizeof(reply) || reply.seq != 0 || nfds != 1) {
 		fd_close_many(fds, nfds);
-		if (n == sizeof(reply) && reply.seq == 0) /* its socket is lost */
+		if ((n == sizeof(reply) && reply.seq == 0) || (n <= 0 && !fd_try_later(n))) /* its socket is lost, or the supervisor */
 			give_up(w);
-		else if (n > 0 || fd_try_later(n)) /* of a commit that nobody waits for any more */
+		else /* of a commit that nobody waits for any more */
 			loop_poll(w->loop, op, w->supervisor, POLLIN);
 		return;
 	}
