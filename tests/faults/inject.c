@@ -294,7 +294,14 @@ static bool on_event(struct tracee *t, int event)
 
 static void on_stop(pid_t pid, int status)
 {
-	struct tracee *t = add(pid, ROLE_OTHER); /* one may stop before its parent's event says whose it is */
+	struct tracee *t = find(pid);
+	if (!t) { /* one may stop, and make calls, before its parent's event says whose it is */
+		char comm[32];
+		pid_t parent;
+		read_stat(pid, comm, &parent);
+		const struct tracee *above = find(parent);
+		t = add(pid, above ? role_below(above->role) : ROLE_OTHER);
+	}
 	int number = WSTOPSIG(status), event = status >> 16, deliver = 0;
 	if (number == (SIGTRAP | 0x80)) {
 		on_syscall(t);

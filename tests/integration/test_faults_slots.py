@@ -118,6 +118,11 @@ def heartbeat(worker, field):
     return worker.client("HGET", f"{PREFIX}:worker:{worker.name}", field)
 
 
+# A helper is forked for it: there is more than a room takes away itself (REMOVALS_MAX in pool/room.c), and beneath it, since a tmpfs lists
+# the newest first, what is too large for the nursery to free itself.
+LITTER = "head -c 8M /dev/zero > /work/x; i=0; while [ $i -lt 400 ]; do : > /work/f$i; i=$((i + 1)); done"
+
+
 def test_slot_that_cannot_be_scrubbed(t):
     """Its cleaning is killed: the slot is retired and counted, no later job gets its number, and the next start has it back.
 
@@ -126,8 +131,7 @@ def test_slot_that_cannot_be_scrubbed(t):
     worker.t = t
     before = {slot_uid(worker, f"a{i}") for i in range(12)}
     injector = Injector(t, ["--fault", "helper:prctl:1:kill"], pid=worker.process.pid)
-    # More than is freed in the nursery itself, so that a helper is forked for it.
-    spoilt = worker.do({"id": "spoilt", "argv": ["/bin/sh", "-c", MAP + "; head -c 8M /dev/zero > /work/x"]}, 20)
+    spoilt = worker.do({"id": "spoilt", "argv": ["/bin/sh", "-c", MAP + "; " + LITTER]}, 20)
     t.equal(spoilt["status"], "exited", spoilt)
     retired = int(spoilt["stdout"]["data"])
     t.eventually(lambda: "is retired" in worker.log or worker.do({"argv": ["/bin/true"]}) is None, f"retired\n{worker.log}", 15)
@@ -189,7 +193,7 @@ def test_all_slots_retired(t):
     worker.t = t
     old = child_named(worker, "petri-nursery")
     injector = Injector(t, ["--fault", "helper:prctl:1:kill"], pid=worker.process.pid)
-    spoilt = worker.do({"id": "spoilt", "argv": ["/bin/sh", "-c", "head -c 8M /dev/zero > /work/x"]}, 20)
+    spoilt = worker.do({"id": "spoilt", "argv": ["/bin/sh", "-c", LITTER]}, 20)
     t.equal(spoilt["status"], "exited", spoilt)
     result = worker.do({"id": "next", "argv": ["/bin/ls", "-A", "/work"]}, 30)
     t.equal((result["status"], result["stdout"]["data"]), ("exited", ""), result)
