@@ -4,8 +4,8 @@
  * On top is the worker's own queue, with an owner that finishes what it gets. What the owner is promised is fuzz_queue's; here
  * neither hiredis nor its callbacks may end the process, leak, or keep a descriptor.
  *
- * Taken out once: guard_reply() in executor/redis_guard.c; corpus: unasked, message_short and message_odd then end in assertions
- * of hiredis' async.c, unsubscribe_short in a read beyond the reply's end, a connection with much_asked holds gigabytes.
+ * Taken out once: welcome() in executor/redis_guard.c, so that all is let in; of the corpus unasked, message_short, message_odd and
+ * message_null then end in assertions of hiredis' async.c, unsubscribe_short in a SEGV, much_asked with malloc(17179869176).
  */
 #include <errno.h>
 #include <fcntl.h>
