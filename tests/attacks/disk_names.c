@@ -25,7 +25,7 @@ int main(void)
 	memset(name, 'x', 256);
 	name[256] = '\0';
 	must_fail(mkdir(name, 0700), ENAMETOOLONG);
-	must(made <= 3000, "%d directories of strange names", made);
+	must(made == 254, "%d directories of strange names, of 254", made);
 	must(mkdir("-rf", 0700) == 0 && symlink("/", "-rf/..\n/") < 0 && symlink("/", "* ; rm -rf $HOME") == 0, "and some that a shell would mind");
 	return finish();
 }
