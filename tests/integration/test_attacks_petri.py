@@ -241,7 +241,8 @@ def dying():
 
 def test_dying_cgroups_are_few(t):
     """Jobs that leave page cache of files that no other has read, memory in use and a cgroup that must be made anew: what the kernel keeps
-    of them does not grow with them. Control, on 6.1: drop_cache() without effect: [1, 2, 3, 4, 6, 6, 7, 8] after each."""
+    of them does not grow with them. Controls, on 6.1: drop_cache() without effect: [1, 2, 3, 4, 6, 6, 7, 8] after each; reuse_room() that
+    calls it after make_leaf(), so that the new leaf is emptied instead of the old one: [1, 2, 3, 4, 5, 6, 7, 8]."""
     if json.loads(t.petri.call("doctor", "--json").stdout)["cgroup"] != "v2":
         t.skip("cgroup v2: where memory is v1's, the tree whose cgroups are counted keeps no page cache")
     worker = t.worker(slots=1)
