@@ -21,16 +21,20 @@ static void entry_free(struct entry *entry)
 	free(entry);
 }
 
-static char *copy(const redisReply *reply)
+/* With a NUL behind it; there may be others inside, for jobs are bytes. */
+static char *copy_bytes(const char *bytes, size_t len)
 {
-	if (!redis_reply_is_string(reply))
-		return NULL;
-	char *text = malloc(reply->len + 1); /* a length that wraps around cannot have been received */
+	char *text = malloc(len + 1); /* a length that wraps around cannot have been received */
 	if (text) {
-		memcpy(text, reply->str, reply->len);
-		text[reply->len] = 0;
+		memcpy(text, bytes, len);
+		text[len] = 0;
 	}
 	return text;
+}
+
+static char *copy(const redisReply *reply)
+{
+	return redis_reply_is_string(reply) ? copy_bytes(reply->str, reply->len) : NULL;
 }
 
 /* "1700000000000-0": whole milliseconds of Redis' clock, so up to a millisecond is added to what it really was. */
@@ -111,7 +115,7 @@ struct entry *entry_restore(struct queue *queue, const char *stream, const char 
 		return NULL;
 	entry->queue = queue;
 	entry->stream = strdup(stream);
-	entry->json = json ? strndup(json, json_len) : NULL;
+	entry->json = json ? copy_bytes(json, json_len) : NULL;
 	if (!entry->stream || !job_id_valid(entry_id) || strlen(entry_id) >= sizeof(entry->entry_id)) {
 		entry_free(entry);
 		return NULL;

@@ -10,9 +10,12 @@
 #include <poll.h>
 #include <stdlib.h>
 
+#include "executor/redis_guard.h"
+
 struct wire {
 	struct loop *loop;
 	redisAsyncContext *ac;
+	struct redis_guard guard;
 	struct loop_op read, write;
 	struct loop_timer flush; /* due at once: run at the end of a step */
 	bool want_read, want_write;
@@ -99,6 +102,7 @@ static void cleanup(void *data)
 {
 	struct wire *wire = data;
 	wire->dead = true;
+	redis_guard_detach(&wire->guard);
 	loop_timer_clear(wire->loop, &wire->flush);
 	loop_cancel(wire->loop, &wire->read);
 	loop_cancel(wire->loop, &wire->write);
@@ -112,6 +116,7 @@ int redis_wire_attach(struct loop *loop, redisAsyncContext *ac)
 		return -ENOMEM;
 	wire->loop = loop;
 	wire->ac = ac;
+	redis_guard_attach(&wire->guard, ac);
 	wire->read = (struct loop_op){.fn = wire_readable, .data = wire};
 	wire->write = (struct loop_op){.fn = wire_writable, .data = wire};
 	wire->flush = (struct loop_timer){.fn = wire_flush, .data = wire};

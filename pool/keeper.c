@@ -20,6 +20,7 @@
 #define KEEPER_FD 3
 #define SETTLE_MS 10000 /* slots are opened once: rather late than not at all */
 #define CLONE_MS 1000
+#define ERRNO_MAX 4095
 
 struct reply {		/* + the pidfd */
 	int32_t result; /* a pid, 0 in the first one, or -errno */
@@ -114,12 +115,14 @@ static int await(struct keeper *keeper, int patience_ms, int *ret_pidfd)
 		;
 	if (n <= 0)
 		return -ETIMEDOUT; /* starved: the slot gets another keeper */
-	if (fd_recv(keeper->sock, &reply, sizeof(reply), fds, &nfds, MSG_DONTWAIT) != sizeof(reply))
-		return -ESRCH;
-	if (nfds > 0 && ret_pidfd)
+	/* What is no answer to the question, a pid with its pidfd or 0, is as good as its death. */
+	ssize_t len = fd_recv(keeper->sock, &reply, sizeof(reply), fds, &nfds, MSG_DONTWAIT);
+	size_t want = len == sizeof(reply) && reply.result >= 0 && ret_pidfd ? 1 : 0;
+	bool good = len == sizeof(reply) && nfds == want && (reply.result < 0 ? reply.result >= -ERRNO_MAX : (reply.result > 0) == (ret_pidfd != NULL));
+	if (good && want)
 		*ret_pidfd = TAKE_FD(fds[0]);
 	fd_close_many(fds, nfds);
-	return reply.result;
+	return good ? reply.result : -ESRCH;
 }
 
 int keeper_settle(struct keeper *keeper, int reserved)

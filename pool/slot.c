@@ -442,9 +442,9 @@ static bool reuse_room(struct nursery *n, struct slot *s)
 	if (s->state != SLOT_ROOM || !wire_plan_equal(&s->made_for, &s->plan) || s->leaf.dir < 0 || (hybrid(n) && leaf_is_worn(n, s)))
 		return false;
 	end_opener(s);
+	drop_cache(n, s); /* before the leaf is removed: the kernel keeps one that has cached files, until it wants their memory */
 	int r = leaf_is_worn(n, s) ? make_leaf(n, s, &err) : 0;
 	if (r == 0) {
-		drop_cache(n, s);
 		step = STEP_SCRATCH;
 		if (s->made_for.disk_bytes != s->plan.disk_bytes || s->made_for.disk_inodes != s->plan.disk_inodes)
 			r = n->stamper->resize(n->stamper->env, s->stamp, s->plan.disk_bytes, s->plan.disk_inodes, &err);

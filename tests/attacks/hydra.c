@@ -3,7 +3,7 @@
  *        and kill all they can see, while petri kills the job and collects its outputs
  * Must: the result comes soon after the limit or the cancellation, once, with what was written until then; the slot serves the next job
  * Stopped by: cgroup.kill, which kills what is being forked as well; no result before the leaf is empty
- * Without it: see the test
+ * Without it: (leaf_kill() that does not write to cgroup.kill) a job with a wall limit of 100 ms ended after 5.07 s
  */
 // driven-by: tests/integration/test_attacks_petri.py
 #include "attack.h"

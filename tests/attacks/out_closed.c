@@ -2,7 +2,8 @@
  * Tries: to close its streams, so that what it does next lands where petri expects output; to give its own pipe odd flags.
  * Must: end as it ends; nothing but what it wrote to the pipe is its output.
  * Stopped by: the streams are pipes of the job's own, of which the worker holds other ends and other descriptions.
- * Without it: nothing was taken out: that a pipe's ends are descriptions of their own is the kernel's rule.
+ * Without it: (the worker given the job's own end of stdout, not the other one) "ended as ['signaled', 'signaled 13'], wanted
+ *   ['exited 0']".
  */
 // flags: --output 4K --disk 8M
 #include <fcntl.h>

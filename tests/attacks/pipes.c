@@ -2,7 +2,7 @@
  * Tries: to take all pages for pipes that the kernel gives one user (pipe-user-pages-soft), so that other jobs' pipes hold one page or none
  * Must: the pipes of jobs beside it, and of the next in its slot, have their full size
  * Stopped by: a slot's own range of uids; pipes are made under the job's uid, and end with it before the slot is used again
- * Without it: see the test
+ * Without it: (the same uids for all slots) a new pipe of the job beside it has 8192 bytes
  */
 // driven-by: tests/integration/test_attacks_petri.py
 /* pipes take: as many as there can be, and wait. pipes look: the sizes of the three streams and of a new pipe. */

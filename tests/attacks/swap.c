@@ -3,7 +3,7 @@
  *        file, links to an image's file, a FIFO, a directory; and a directory on the way to it, which is a link at times
  * Must: the file's own bytes come, or nothing; nobody is kept waiting
  * Stopped by: outputs are opened when the leaf is empty, without symbolic links, beneath the job's root, and must be regular files
- * Without it: see the test
+ * Without it: (open.c without RESOLVE_NO_SYMLINKS, NO_MAGICLINKS and O_NOFOLLOW) the image's /etc/passwd among the files
  */
 // driven-by: tests/integration/test_attacks_results.py
 #include "attack.h"

@@ -1,6 +1,7 @@
 /* What the fuzz targets of protocols share: taking an input apart, and saying that something does not hold. */
 #pragma once
 
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -49,6 +50,15 @@ static inline int lowest_fd(void)
 	int fd = dup(STDERR_FILENO);
 	(void)close(fd);
 	return fd;
+}
+
+/* How many descriptors of the first 128 are open: finds those as well that were lost while lower ones were in use. */
+static inline unsigned open_fds(void)
+{
+	unsigned n = 0;
+	for (int fd = 0; fd < 128; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
 }
 
 /* A directory of the process's own, in TMPDIR. */

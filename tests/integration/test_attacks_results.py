@@ -66,7 +66,8 @@ def test_paths_that_lead_elsewhere(t):
 
 
 def test_dots_and_odd_names(t):
-    """A path with dots is refused before the job runs; a name is bytes, whatever they mean to a terminal or to JSON."""
+    """A path with dots is refused before the job runs; a name is bytes, whatever they mean to a terminal or to JSON.
+    Control: job_path_normalise() that does not mind '..': {'/work/../etc/passwd': …} is among the files."""
     for path in ("/work/../etc/passwd", "work/x", "/work/./x", "/", "", "/..", "/work//x", "/work/a/.."):
         run = t.petri.job({"argv": ["/bin/true"], "collect": [path]})
         if run.status != "rejected":
@@ -82,7 +83,7 @@ def test_dots_and_odd_names(t):
 
 def test_growing_until_killed(t):
     """A file that grows up to the kill comes whole or not at all, and within the limit; one whose size is a lie does not.
-    Control: blob_max() of 20 GiB: held all the same, by the bound on the supervisor's child."""
+    Control: blob_max() of 20 GiB: 'no end after 30 s', in which the hole is copied."""
     grow = "import os\nf = os.open('/work/out', os.O_CREAT | os.O_WRONLY)\nwhile True:\n try: os.write(f, b'x' * 65536)\n except OSError: pass"
     run = t.petri.job({"argv": ["/usr/bin/python3", "-c", grow], "collect": ["/work/out"], "limits": {"disk_bytes": 4 << 20, "cpu_ms": int(300 * t.scale), "wall_ms": 30000}})
     t.equal(run.status, "cpu_limit", run)
@@ -135,7 +136,8 @@ def test_tree_that_wants_to_be_more(t):
 
 
 def test_tree_too_deep(t):
-    """Control: no COMMIT_DEPTH_MAX: still 'nested deeper', by the next bound (tree.c)."""
+    """Control: no COMMIT_DEPTH_MAX: still 'nested deeper', by the next bound (tree.c); neither of the two: 'write the description of the
+    tree: File too large', by a third one, after 58 s."""
     program = blob_of(t, "tree")
     run = t.petri.job(job("deep", program, "deep", commit="/work"), timeout=60)
     t.equal((run.status, run.result["exit_code"], run.result["layer"]), ("exited", 0, None), run)
