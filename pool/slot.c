@@ -441,6 +441,8 @@ static bool reuse_room(struct nursery *n, struct slot *s)
 	unsigned step = STEP_LEAF;
 	if (s->state != SLOT_ROOM || !wire_plan_equal(&s->made_for, &s->plan) || s->leaf.dir < 0 || (hybrid(n) && leaf_is_worn(n, s)))
 		return false;
+	if (charged(s) > s->cache_floor + SLOW_CACHE_BYTES)
+		return false; /* clean() has it done elsewhere */
 	end_opener(s);
 	drop_cache(n, s); /* before the leaf is removed: the kernel keeps one that has cached files, until it wants their memory */
 	int r = leaf_is_worn(n, s) ? make_leaf(n, s, &err) : 0;
