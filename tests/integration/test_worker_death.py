@@ -72,6 +72,26 @@ def test_nursery_terminated(t):
     nursery_gone(t, signal.SIGTERM)
 
 
+def storing(worker):
+    """The children of the supervisor that store something: they are called as it is."""
+    pid = worker.process.pid
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as f:
+        children = {int(child): lib_leaks.process(child) for child in f.read().split()}
+    return [child for child, p in children.items() if p and p.name == "petri" and p.state != "Z"]
+
+
+def stop_storing(t, worker, but=()):
+    """SIGSTOP for the first that is seen to store something, but for those. Return: its pid."""
+    deadline = time.monotonic() + 20 * t.scale
+    while not (found := [pid for pid in storing(worker) if pid not in but]):
+        t.check(time.monotonic() < deadline, f"nothing is stored\n{worker.log[-2000:]}")
+    os.kill(found[0], signal.SIGSTOP)
+    return found[0]
+
+
+FILES = "i=0; while [ $i -lt 500 ]; do echo $i > f$i; i=$((i+1)); done"
+
+
 def test_nursery_that_hangs_is_killed_and_replaced(t):
     """Stopped, it neither ends nor answers; killed in the middle of that, with jobs that wait for a slot, its successor serves them."""
     worker = t.worker("--lease", "60s", slots=1)
