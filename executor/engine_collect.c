@@ -225,6 +225,15 @@ static void on_no_answer(struct loop_timer *timer)
 	loop_timer_set(run->engine->loop, timer, now_us() + ANSWER_AGAIN_US);
 }
 
+void collect_abandon(struct run *run)
+{
+	run->ej->result.status = STATUS_CANCELLED;
+	if (run->stage == RUN_COLLECTING)
+		loop_cancel(run->engine->loop, &run->open_op);
+	else
+		finish(run); /* an answer that comes yet finds nobody who waits for it */
+}
+
 /* The helper has looked already; but reading from a pipe that it gave instead would keep this process waiting for ever. */
 static void check_reply(struct open_reply *reply, int fd, mode_t kind)
 {

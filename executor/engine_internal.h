@@ -276,3 +276,5 @@ void streams_close_stdin(struct zygote_ref *z);
 /* engine_collect.c */
 void collect_start(struct run *run);
 void collect_commit_reply(struct engine *engine, const struct commit_reply *reply);
+/* collect_abandon - the nursery is gone, and the job not this worker's any more: it is done soon, whatever became of its outputs. */
+void collect_abandon(struct run *run);

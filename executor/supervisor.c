@@ -189,6 +189,9 @@ static void serve_commits(struct supervisor *s)
 	}
 	/* The worker parses hostile bytes: what it says is checked like a stranger's. The range must be a slot's. */
 	if (n == sizeof(request) && nfds == 0 && request.kind == COMMIT_NURSERY && s->config->restart) {
+		/* Asked for once the last job has ended, or gone back to the queue: what is still being stored is for nobody, and read from slots that the
+		 * next nursery takes. */
+		commits_forget(&s->commits);
 		nursery_want(&s->nursery);
 		return;
 	}

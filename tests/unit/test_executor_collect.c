@@ -1,7 +1,8 @@
 /*
- * A job's outputs when those that fetch them do not answer. The job is one that has ended well.
+ * A job's outputs when those that fetch them do not answer, or nobody wants them any more. The job is one that has ended well.
  *
- * Taken out once: the timer of ask(): "no deadline"; `fresh_room` of on_no_answer(): "in the same room"; of collect_commit_reply(): the same.
+ * Taken out once: the timer of ask(): "no deadline"; `fresh_room` of on_no_answer(): "in the same room"; of collect_commit_reply(): the same;
+ * collect_abandon() in engine_cancel(): "it is waited for".
  */
 #include "executor_engine.h"
 
@@ -147,4 +148,32 @@ Test(collect, a_commit_that_stands_still)
 	wait_done();
 	check_internal_error("it has not run");
 	check_next_room(true);
+}
+
+static void lose_nursery(void)
+{
+	(void)shutdown(nursery, SHUT_RDWR);
+	while (!engine->dead)
+		step();
+	engine_cancel(engine, &ej);
+}
+
+Test(collect, a_commit_that_nobody_waits_for)
+{
+	struct commit_reply reply = {.error = 0};
+	(void)end_job(true);
+	reply.seq = give_directory();
+	lose_nursery();
+	wait_done();
+	cr_assert_eq(ej.result.status, STATUS_CANCELLED);
+	tell(supervisor, &reply, sizeof(reply), NULL, 0);
+	cr_assert_not(ej.result.has_layer, "an answer that came too late");
+}
+
+Test(collect, a_helper_that_nobody_waits_for)
+{
+	(void)end_job(false);
+	lose_nursery();
+	wait_done();
+	cr_assert_eq(ej.result.status, STATUS_CANCELLED);
 }
