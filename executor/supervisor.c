@@ -55,7 +55,6 @@ struct supervisor {
 	unsigned stop_signals;
 	struct notify notify;
 	int beats; /* the worker's, to read; -1: systemd does not ask */
-	bool told_ready, told_trouble;
 };
 
 const char *state_dir(const char *flag)
@@ -165,8 +164,7 @@ static void replace_nursery(struct supervisor *s)
 	struct err err = ERR_INIT;
 	struct commit_reply reply = {.seq = 0};
 	log_warn("starting petri-nursery again");
-	notify_send(&s->notify, "STATUS=Starting petri-nursery again.");
-	s->told_trouble = true;
+	notify_trouble(&s->notify, "STATUS=Starting petri-nursery again.");
 	int sock = nursery_start(&s->nursery, &err);
 	int r = sock < 0 ? sock : fd_send_now(s->commits.sock, &reply, sizeof(reply), &sock, 1);
 	cleanup_close(&sock);
@@ -212,16 +210,8 @@ static void on_beat(struct supervisor *s)
 	ssize_t n = read(s->beats, bytes, sizeof(bytes));
 	if (n == 0 || (n < 0 && errno != EAGAIN))
 		cleanup_close(&s->beats);
-	if (n <= 0)
-		return;
-	if (!s->told_ready)
-		notify_send(&s->notify, "READY=1\nSTATUS=Slots are ready.");
-	else if (s->told_trouble)
-		notify_send(&s->notify, "STATUS=Slots are ready.");
-	s->told_trouble = false;
-	if (s->notify.watchdog_us)
-		notify_send(&s->notify, "WATCHDOG=1");
-	s->told_ready = true;
+	if (n > 0)
+		notify_beat(&s->notify, bytes, (size_t)n);
 }
 
 static void tell_stopping(const struct supervisor *s)
@@ -338,8 +328,7 @@ static int run_until_end(struct supervisor *s, struct err *err)
 		if (now_us() - started > RESTART_FORGET_US)
 			wait_ms = RESTART_WAIT_MIN_MS;
 		log_warn("starting worker and nursery again in %u ms", wait_ms);
-		notify_send(&s->notify, "STATUS=Starting worker and nursery again.");
-		s->told_trouble = true;
+		notify_trouble(&s->notify, "STATUS=Starting worker and nursery again.");
 		(void)poll(NULL, 0, (int)wait_ms);
 		wait_ms = MIN(wait_ms * 2, RESTART_WAIT_MAX_MS);
 	}
