@@ -31,12 +31,12 @@ void commits_refuse(struct commits *c, uint32_t seq, int error, const char *why)
 }
 
 /* ---- in the child ---- */
+/* Rights that cannot be given up are the host's fault, whatever error it calls it by: libseccomp says EINVAL where the kernel has no memory. */
 static int store_layer(struct commits *c, const struct commit_request *request, int dir, struct commit_reply *reply, struct err *err)
 {
 	struct layer_info info = {0};
-	int kept = privileges_layer(err);
-	if (kept < 0)
-		return kept;
+	if (privileges_layer(err) < 0)
+		return -EIO;
 	struct layer_commit commit = {.dirfd = dir, .prefix = request->prefix, .uid_base = request->uid_base, .max_bytes = request->max_bytes, .max_entries = request->max_entries};
 	int r = layer_commit(c->store, &commit, &info, err);
 	memcpy(reply->id, info.id, sizeof(reply->id));
@@ -47,8 +47,9 @@ static int store_layer(struct commits *c, const struct commit_request *request, 
 static int store_blob(struct commits *c, const struct commit_request *request, int fd, struct commit_reply *reply, struct err *err)
 {
 	static const struct confine_needs nothing;
-	int r = privileges_worker(&nothing, store_fd(c->store), 0, err);
-	return r < 0 ? r : blob_put_fd(c->store, fd, request->max_bytes, STORE_JOB, reply->id, &reply->bytes, err);
+	if (privileges_worker(&nothing, store_fd(c->store), 0, err) < 0)
+		return -EIO;
+	return blob_put_fd(c->store, fd, request->max_bytes, STORE_JOB, reply->id, &reply->bytes, err);
 }
 
 static _Noreturn void child(struct commits *c, const struct commit_request *request, int fd, pid_t parent)
