@@ -139,6 +139,8 @@ void seat_renew(struct seat *seat)
 	struct runtime *runtime = mix_next(seat, &plan);
 	leaf_relax(&seat->leaf, &seat->last_usage);
 	plan.fresh_leaf = leaf_is_spent(&seat->leaf, &seat->last_usage);
+	plan.fresh_room = seat->fresh_room;
+	seat->fresh_room = false;
 	seat_stamp(seat, &plan, runtime);
 }
 

@@ -20,6 +20,8 @@
 
 #define INLINE_BYTES 65536u	     /* of an inline output without max_bytes */
 #define BLOB_HERE_BYTES (256u << 10) /* hashed in under a millisecond, which a process of its own costs as well */
+#define ANSWER_US 30000000u	     /* to open one output: what is large in it is read by others. Of those, supervisor_commits.h */
+#define ANSWER_AGAIN_US 1000000u     /* where the ring could not even take the cancellation */
 
 static void next(struct run *run);
 
@@ -38,7 +40,7 @@ static void complain(struct run *run, const char *fmt, ...)
 
 static bool is_hosts(int error)
 {
-	return engine_hosts_need(error) || error == -ENOSPC || error == -EDQUOT || error == -EPIPE || error == -EPROTO;
+	return engine_hosts_need(error) || error == -ENOSPC || error == -EDQUOT || error == -EPIPE || error == -EPROTO || error == -ETIMEDOUT;
 }
 
 /* What the job did, or its limits, is noted and no more. What the host could not do must not pass for a job that ended well without its
@@ -55,6 +57,7 @@ static void judge(struct run *run, int error)
 static void finish(struct run *run)
 {
 	struct engine *engine = run->engine;
+	loop_timer_clear(engine->loop, &run->answer);
 	if (run->open_sock >= 0) {
 		loop_cancel(engine->loop, &run->open_op);
 		cleanup_close(&run->open_sock);
@@ -187,6 +190,8 @@ void collect_commit_reply(struct engine *engine, const struct commit_reply *repl
 		struct run *run = engine->seats[i].run;
 		if (!run || (run->stage != RUN_COMMITTING && run->stage != RUN_STORING) || run->commit_seq != reply->seq)
 			continue;
+		/* Whoever stands still may hold the job's files for ever. */
+		engine->seats[i].fresh_room |= reply->error == -ETIMEDOUT;
 		if (run->stage == RUN_STORING) {
 			stored(run, reply);
 			return;
@@ -204,11 +209,34 @@ void collect_commit_reply(struct engine *engine, const struct commit_reply *repl
 }
 
 /* ---- the helper ---- */
-static void helper_gone(struct run *run)
+static void helper_gone(struct run *run, int error)
 {
-	complain(run, "collect: the helper ended");
-	judge(run, -EIO);
+	if (error == -ETIMEDOUT)
+		complain(run, "collect: the helper has not answered for %u s", ANSWER_US / 1000000);
+	else
+		complain(run, "collect: the helper ended");
+	judge(run, error);
 	finish(run);
+}
+
+/* It is stopped, or waits for a filesystem that does not answer; or the nursery does not start it. The nursery ends it before it makes the slot's next
+ * zygote (slot_stamp()), and that in another room: what the helper has open of this job's must not be part of it. */
+static void on_no_answer(struct loop_timer *timer)
+{
+	struct run *run = timer->data;
+	run->unanswered = true;
+	run->seat->fresh_room = true;
+	loop_cancel(run->engine->loop, &run->open_op); /* on_reply() goes on, once the ring has let go */
+	loop_timer_set(run->engine->loop, timer, now_us() + ANSWER_AGAIN_US);
+}
+
+void collect_abandon(struct run *run)
+{
+	run->ej->result.status = STATUS_CANCELLED;
+	if (run->stage == RUN_COLLECTING)
+		loop_cancel(run->engine->loop, &run->open_op);
+	else
+		finish(run); /* an answer that comes yet finds nobody who waits for it */
 }
 
 /* The helper has looked already; but reading from a pipe that it gave instead would keep this process waiting for ever. */
@@ -231,15 +259,17 @@ static void on_reply(struct loop_op *op, int res)
 	size_t nfds = 0;
 	const struct job *job = &run->ej->job;
 	ssize_t n = res < 0 ? res : fd_recv(run->open_sock, &reply, sizeof(reply), fds, &nfds, MSG_DONTWAIT);
-	if (fd_try_later(n)) {
+	if (fd_try_later(n) && !run->unanswered) {
 		loop_poll(run->engine->loop, op, run->open_sock, POLLIN);
 		return;
 	}
+	loop_timer_clear(run->engine->loop, &run->answer);
 	if (n != sizeof(reply) || (reply.error == 0 && nfds == 0)) {
 		fd_close_many(fds, nfds);
-		helper_gone(run);
+		helper_gone(run, run->unanswered ? -ETIMEDOUT : -EIO);
 		return;
 	}
+	run->unanswered = false; /* it came in the last moment */
 	size_t at = run->collect_at++;
 	check_reply(&reply, nfds > 0 ? fds[0] : -1, at < job->ncollect ? S_IFREG : S_IFDIR);
 	if (at < job->ncollect) {
@@ -272,11 +302,12 @@ static void ask(struct run *run, const char *path, bool directory)
 	request = (struct open_request){.directory = directory};
 	(void)snprintf(request.path, sizeof(request.path), "%s", path);
 	if (fd_send(run->open_sock, &request, sizeof(request), NULL, 0) < 0) {
-		helper_gone(run);
+		helper_gone(run, -EIO);
 		return;
 	}
 	run->open_op = (struct loop_op){.fn = on_reply, .data = run};
 	loop_poll(run->engine->loop, &run->open_op, run->open_sock, POLLIN);
+	loop_timer_set(run->engine->loop, &run->answer, now_us() + ANSWER_US);
 }
 
 /* A failed program's directory is no layer: a compiler's half-written output is never run. */
@@ -319,8 +350,9 @@ void collect_start(struct run *run)
 	int r = fd_send(run->engine->config.nursery, &msg, sizeof(msg), fds, 2);
 	(void)close(pair[1]);
 	if (r < 0) {
-		helper_gone(run);
+		helper_gone(run, -EIO);
 		return;
 	}
+	run->answer = (struct loop_timer){.fn = on_no_answer, .data = run};
 	next(run);
 }

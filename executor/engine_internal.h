@@ -58,6 +58,7 @@ struct seat { /* a slot, from the worker's side */
 	uint32_t uid_base, number;
 	uint32_t image_layers; /* of the plan's layers: the image's, not a job's own */
 	bool forsaken;	       /* the job that it is made ready for has gone to another seat */
+	bool fresh_room;       /* its next zygote must not be made in the room of the last */
 	struct leaf leaf;
 	struct loop_op oom_op; /* hybrid: the leaf's OOM eventfd */
 	int oom_fd;
@@ -150,7 +151,8 @@ struct run { /* a job in the engine */
 	/* collect */
 	int open_sock;
 	struct loop_op open_op;
-	bool open_in_flight;
+	struct loop_timer answer; /* by when the helper has to have answered */
+	bool unanswered;
 	size_t collect_at;
 	uint64_t collected_bytes;
 	uint64_t collect_started_us;
@@ -274,3 +276,5 @@ void streams_close_stdin(struct zygote_ref *z);
 /* engine_collect.c */
 void collect_start(struct run *run);
 void collect_commit_reply(struct engine *engine, const struct commit_reply *reply);
+/* collect_abandon - the nursery is gone, and the job not this worker's any more: it is done soon, whatever became of its outputs. */
+void collect_abandon(struct run *run);

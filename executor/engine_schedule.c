@@ -206,7 +206,11 @@ void engine_cancel(struct engine *engine, struct engine_job *ej)
 		run_finish(run);
 		return;
 	}
-	run_kill(run, STATUS_CANCELLED);
+	/* Whoever reads its outputs may take long, and without a nursery nothing else holds the worker up. */
+	if (engine->dead && run->stage >= RUN_COLLECTING)
+		collect_abandon(run);
+	else
+		run_kill(run, STATUS_CANCELLED);
 }
 
 unsigned engine_free_slots(const struct engine *engine)

@@ -52,6 +52,25 @@ void notify_send(const struct notify *notify, const char *text)
 		log_warn("cannot tell systemd '%s': %s, ignoring", text, strerror(errno));
 }
 
+void notify_beat(struct notify *notify, const char *beats, size_t n)
+{
+	bool ready = memchr(beats, BEAT_READY, n);
+	if (ready && !notify->told_ready)
+		notify_send(notify, "READY=1\nSTATUS=Slots are ready.");
+	else if (ready && notify->told_trouble)
+		notify_send(notify, "STATUS=Slots are ready.");
+	notify->told_ready |= ready;
+	notify->told_trouble &= !ready;
+	if (notify->watchdog_us)
+		notify_send(notify, "WATCHDOG=1");
+}
+
+void notify_trouble(struct notify *notify, const char *text)
+{
+	notify_send(notify, text);
+	notify->told_trouble = true;
+}
+
 void notify_close(struct notify *notify)
 {
 	cleanup_close(&notify->fd);

@@ -28,6 +28,7 @@
 #include "executor/notify.h"
 #include "executor/privileges.h"
 #include "executor/spool.h"
+#include "executor/supervisor_commits.h"
 #include "executor/supervisor_nursery.h"
 #include "pool/delegate.h"
 #include "pool/wire.h"
@@ -36,10 +37,6 @@
 #define FDS_OF_WORKER 256u
 #define LOCK_DIR "/run/petri"
 #define RING_ENTRIES 1024
-/* A slot has one at a time, but one that has answered may not be reaped yet when the next is asked for. */
-#define COMMITS_OF_SLOT 4u
-#define COMMITS_MORE 16u
-#define COMMITS_MAX (POOL_SLOTS_MAX * COMMITS_OF_SLOT + COMMITS_MORE)
 #define BEAT_US 1000000u /* without a watchdog: for READY */
 /* After the grace: results that are still to be delivered (10 s, worker.c), and the nursery's end (10 s). */
 #define STOP_EXTRA_MS 25000u
@@ -49,19 +46,15 @@ struct supervisor {
 	const struct supervisor_config *config;
 	struct store *store;
 	int locks, signals;
-	int spool;   /* 0: none */
-	int commits; /* our end of the worker's socket */
+	int spool; /* 0: none */
 	pid_t worker;
 	const char *core_sched; /* as the nursery is told */
 	struct nursery nursery;
-	unsigned ncommits; /* commit children that run, and what each was asked */
-	pid_t commit_pids[COMMITS_MAX];
-	uint32_t commit_seqs[COMMITS_MAX];
+	struct commits commits;
 	bool stopping;
 	unsigned stop_signals;
 	struct notify notify;
 	int beats; /* the worker's, to read; -1: systemd does not ask */
-	bool told_ready, told_trouble;
 };
 
 const char *state_dir(const char *flag)
@@ -159,7 +152,7 @@ static int start(struct supervisor *s, struct err *err)
 	cleanup_close(&beats[1]);
 	(void)close(nursery);
 	(void)close(commits[1]);
-	s->commits = commits[0];
+	s->commits.sock = commits[0];
 	if (s->worker < 0)
 		return err_set(err, saved, "fork");
 	return 0;
@@ -172,10 +165,9 @@ static void replace_nursery(struct supervisor *s)
 	struct err err = ERR_INIT;
 	struct commit_reply reply = {.seq = 0};
 	log_warn("starting petri-nursery again");
-	notify_send(&s->notify, "STATUS=Starting petri-nursery again.");
-	s->told_trouble = true;
+	notify_trouble(&s->notify, "STATUS=Starting petri-nursery again.");
 	int sock = nursery_start(&s->nursery, &err);
-	int r = sock < 0 ? sock : fd_send_now(s->commits, &reply, sizeof(reply), &sock, 1);
+	int r = sock < 0 ? sock : fd_send_now(s->commits.sock, &reply, sizeof(reply), &sock, 1);
 	cleanup_close(&sock);
 	if (r < 0) {
 		log_error("petri-nursery: %s", err.msg[0] ? err_msg(&err) : strerror(-r));
@@ -184,107 +176,30 @@ static void replace_nursery(struct supervisor *s)
 }
 
 /* ---- commits ---- */
-static void refuse_commit(struct supervisor *s, uint32_t seq, const char *why)
-{
-	struct commit_reply reply = {.seq = seq, .error = -EIO};
-	(void)snprintf(reply.message, sizeof(reply.message), "%s", why);
-	(void)fd_send(s->commits, &reply, sizeof(reply), NULL, 0);
-}
-
-/* A child that did not end by itself has not answered: the job must not wait for ever. */
-static void commit_ended(struct supervisor *s, pid_t pid, int status)
-{
-	for (unsigned i = 0; i < COMMITS_MAX; i++) {
-		if (s->commit_pids[i] != pid)
-			continue;
-		s->commit_pids[i] = 0;
-		s->ncommits--;
-		if (status != 0)
-			refuse_commit(s, s->commit_seqs[i], "the process that was to store it died");
-		return;
-	}
-}
-
-static int store_layer(struct supervisor *s, const struct commit_request *request, int dir, struct commit_reply *reply, struct err *err)
-{
-	struct layer_info info = {0};
-	int kept = privileges_layer(err);
-	if (kept < 0)
-		return kept;
-	struct layer_commit c = {.dirfd = dir, .prefix = request->prefix, .uid_base = request->uid_base, .max_bytes = request->max_bytes, .max_entries = request->max_entries};
-	int r = layer_commit(s->store, &c, &info, err);
-	memcpy(reply->id, info.id, sizeof(reply->id));
-	return r;
-}
-
-/* With no more rights than the worker has, which could do it as well, but not without keeping its loop from everything else. */
-static int store_blob(struct supervisor *s, pid_t parent, const struct commit_request *request, int fd, struct commit_reply *reply, struct err *err)
-{
-	static const struct confine_needs nothing;
-	int r = privileges_worker(&nothing, store_fd(s->store), 0, parent, err);
-	return r < 0 ? r : blob_put_fd(s->store, fd, request->max_bytes, STORE_JOB, reply->id, &reply->bytes, err);
-}
-
-static void commit(struct supervisor *s, const struct commit_request *request, int fd)
-{
-	pid_t parent = getpid(), pid = s->ncommits < s->config->nslots * COMMITS_OF_SLOT + COMMITS_MORE ? fork() : -1;
-	if (pid != 0) {
-		for (unsigned i = 0; pid > 0 && i < COMMITS_MAX; i++) {
-			if (s->commit_pids[i] != 0)
-				continue;
-			s->commit_pids[i] = pid;
-			s->commit_seqs[i] = request->seq;
-			s->ncommits++;
-			break;
-		}
-		if (pid < 0) {
-			refuse_commit(s, request->seq, "cannot fork to store it");
-		}
-		return;
-	}
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	if (getppid() != parent)
-		_exit(1);
-	struct err err = ERR_INIT;
-	struct commit_reply reply = {.seq = request->seq};
-	sigset_t none;
-	(void)sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	reply.error = request->kind == COMMIT_BLOB ? store_blob(s, parent, request, fd, &reply, &err) : store_layer(s, request, fd, &reply, &err);
-	(void)snprintf(reply.message, sizeof(reply.message), "%.250s", err_msg(&err));
-	_exit(fd_send(s->commits, &reply, sizeof(reply), NULL, 0) < 0); /* unsaid: then the supervisor says that it failed */
-}
-
-bool commit_request_sane(const struct commit_request *request)
-{
-	uint32_t base = request->uid_base;
-	bool range = base >= POOL_UID_BASE && base < POOL_UID_BASE + POOL_NUMBERS_MAX * POOL_UID_COUNT && base % POOL_UID_COUNT == POOL_UID_BASE % POOL_UID_COUNT;
-	if (request->kind == COMMIT_BLOB)
-		return request->max_bytes < UINT64_MAX;
-	return request->kind == COMMIT_LAYER && range && memchr(request->prefix, '\0', sizeof(request->prefix)) && request->prefix[0] == '/';
-}
-
 static void serve_commits(struct supervisor *s)
 {
 	static struct commit_request request;
 	int fds[FD_PASS_MAX];
 	size_t nfds = 0;
-	ssize_t n = fd_recv(s->commits, &request, sizeof(request), fds, &nfds, MSG_DONTWAIT);
+	ssize_t n = fd_recv(s->commits.sock, &request, sizeof(request), fds, &nfds, MSG_DONTWAIT);
 	if (n == 0) {
-		cleanup_close(&s->commits);
+		cleanup_close(&s->commits.sock);
 		return;
 	}
 	/* The worker parses hostile bytes: what it says is checked like a stranger's. The range must be a slot's. */
 	if (n == sizeof(request) && nfds == 0 && request.kind == COMMIT_NURSERY && s->config->restart) {
+		/* Asked for once the last job has ended, or gone back to the queue: what is still being stored is for nobody, and read from slots that the
+		 * next nursery takes. */
+		commits_forget(&s->commits);
 		nursery_want(&s->nursery);
 		return;
 	}
 	bool whole = n == sizeof(request) && nfds == 1;
 	bool sane = whole && commit_request_sane(&request);
 	if (sane)
-		commit(s, &request, fds[0]);
+		commits_start(&s->commits, &request, fds[0]);
 	else if (n > 0)
-		refuse_commit(s, n == sizeof(request) ? request.seq : 0, "a commit request that makes no sense");
+		commits_refuse(&s->commits, n == sizeof(request) ? request.seq : 0, -EIO, "a commit request that makes no sense");
 	fd_close_many(fds, nfds);
 }
 
@@ -296,16 +211,8 @@ static void on_beat(struct supervisor *s)
 	ssize_t n = read(s->beats, bytes, sizeof(bytes));
 	if (n == 0 || (n < 0 && errno != EAGAIN))
 		cleanup_close(&s->beats);
-	if (n <= 0)
-		return;
-	if (!s->told_ready)
-		notify_send(&s->notify, "READY=1\nSTATUS=Slots are ready.");
-	else if (s->told_trouble)
-		notify_send(&s->notify, "STATUS=Slots are ready.");
-	s->told_trouble = false;
-	if (s->notify.watchdog_us)
-		notify_send(&s->notify, "WATCHDOG=1");
-	s->told_ready = true;
+	if (n > 0)
+		notify_beat(&s->notify, bytes, (size_t)n);
 }
 
 static void tell_stopping(const struct supervisor *s)
@@ -345,34 +252,44 @@ static bool reap(struct supervisor *s, int *ret_status)
 		} else if (pid == s->nursery.pid) {
 			nursery_ended(&s->nursery, status);
 		} else {
-			commit_ended(s, pid, status);
+			commits_ended(&s->commits, pid, status);
 		}
 	}
 	return ended;
+}
+
+/* Of two timeouts of poll(2), -1 for none. */
+static int sooner_ms(int a, int b)
+{
+	return a < 0 ? b : b < 0 ? a
+				 : MIN(a, b);
 }
 
 static int wait_worker(struct supervisor *s)
 {
 	int status = 0;
 	for (;;) {
-		struct pollfd p[3] = {{.fd = s->signals, .events = POLLIN}, {.fd = s->commits, .events = POLLIN}, {.fd = s->beats, .events = POLLIN}};
+		struct pollfd p[3] = {{.fd = s->signals, .events = POLLIN}, {.fd = s->commits.sock, .events = POLLIN}, {.fd = s->beats, .events = POLLIN}};
 		/* The worker lives on whatever poll says; its end is a signal. */
-		if (poll(p, 3, nursery_poll_ms(&s->nursery)) < 0 && errno != EINTR)
+		if (poll(p, 3, sooner_ms(nursery_poll_ms(&s->nursery), commits_poll_ms(&s->commits))) < 0 && errno != EINTR)
 			(void)poll(NULL, 0, 10);
 		if (p[2].revents && s->beats >= 0)
 			on_beat(s);
-		if (p[1].revents && s->commits >= 0)
+		if (p[1].revents && s->commits.sock >= 0)
 			serve_commits(s);
 		if (p[0].revents) {
 			on_signal(s);
 			if (reap(s, &status))
 				break;
 		}
+		commits_look(&s->commits);
 		if (nursery_is_due(&s->nursery))
 			replace_nursery(s);
 	}
 	s->nursery.due_us = 0;
-	cleanup_close(&s->commits);
+	/* The next worker counts its requests from the beginning, and would take an answer to this one's for its own. */
+	commits_forget(&s->commits);
+	cleanup_close(&s->commits.sock);
 	cleanup_close(&s->beats);
 	return status;
 }
@@ -412,8 +329,7 @@ static int run_until_end(struct supervisor *s, struct err *err)
 		if (now_us() - started > RESTART_FORGET_US)
 			wait_ms = RESTART_WAIT_MIN_MS;
 		log_warn("starting worker and nursery again in %u ms", wait_ms);
-		notify_send(&s->notify, "STATUS=Starting worker and nursery again.");
-		s->told_trouble = true;
+		notify_trouble(&s->notify, "STATUS=Starting worker and nursery again.");
 		(void)poll(NULL, 0, (int)wait_ms);
 		wait_ms = MIN(wait_ms * 2, RESTART_WAIT_MAX_MS);
 	}
@@ -454,7 +370,7 @@ static void open_spool(struct supervisor *s)
 int supervise(const struct supervisor_config *config)
 {
 	struct err err = ERR_INIT;
-	struct supervisor s = {.config = config, .locks = -1, .signals = -1, .commits = -1, .beats = -1, .notify.fd = -1};
+	struct supervisor s = {.config = config, .locks = -1, .signals = -1, .commits.sock = -1, .beats = -1, .notify.fd = -1};
 	int r = 0;
 	if (config->restart)
 		notify_open(&s.notify);
@@ -484,6 +400,9 @@ int supervise(const struct supervisor_config *config)
 		r = s.locks = open_locks(&err);
 	if (r >= 0)
 		r = s.signals = block_signals(&err);
+	s.commits.store = s.store;
+	s.commits.most = config->nslots * COMMITS_OF_SLOT + COMMITS_MORE;
+	s.commits.patience_us = COMMITS_PATIENCE_US;
 	s.nursery = (struct nursery){.config = config, .store = s.store ? store_fd(s.store) : -1, .locks = s.locks, .core_sched = s.core_sched};
 	if (r >= 0)
 		r = run_until_end(&s, &err);

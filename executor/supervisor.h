@@ -16,7 +16,7 @@ struct worker_fds {
 	struct loop *loop;
 	struct store *store;
 	int nursery, supervisor;
-	int beats;	  /* a pipe to the supervisor, non-blocking: a byte says that worker and nursery are alive and ready; -1: not wanted */
+	int beats;	  /* a pipe to the supervisor, non-blocking, for a byte of enum beat (notify.h) now and then; -1: not wanted */
 	uint64_t beat_us; /* how often */
 	int spool;	  /* 0: none */
 };

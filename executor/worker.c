@@ -20,6 +20,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "executor/notify.h"
 #include "executor/supervisor.h"
 #include "executor/worker_internal.h"
 #include "pool/wire.h"
@@ -192,8 +193,8 @@ void worker_look_on(struct worker *w)
 	on_look(&w->look);
 }
 
-/* The loop turns, or this would not run; the nursery answered lately, and could make a slot. Whether Redis is there is
- * another matter: the worker waits for it. */
+/* The loop turns, or this would not run; the nursery answered lately, and could make a slot, or has died and another is on its way. Whether Redis is
+ * there is another matter: the worker waits for it. */
 static void on_pulse(struct loop_timer *timer)
 {
 	struct worker *w = timer->data;
@@ -201,11 +202,13 @@ static void on_pulse(struct loop_timer *timer)
 	bool fresh = answered && now - answered < BEATS_UNANSWERED * w->pulse_us;
 	w->was_ready |= engine_ready_slots(w->engine) > 0;
 	/* Later all slots may be busy with being made again. */
-	if (fresh && w->was_ready)
-		(void)!write(w->beats, "b", 1);
+	bool reviving = !answered && worker_is_reviving(w);
+	const char beat = fresh && w->was_ready ? BEAT_READY : BEAT_REVIVING;
+	if (beat == BEAT_READY || reviving)
+		(void)!write(w->beats, &beat, 1);
 	engine_ask(w->engine);
 	/* Until the first answer oftener, so that nobody waits for us to be ready. */
-	loop_timer_set(w->loop, timer, now + (answered && w->was_ready ? w->pulse_us : MIN(w->pulse_us, (uint64_t)FIRST_BEAT_US)));
+	loop_timer_set(w->loop, timer, now + ((answered && w->was_ready) || reviving ? w->pulse_us : MIN(w->pulse_us, (uint64_t)FIRST_BEAT_US)));
 }
 
 static void on_signal(struct loop_op *op, int res)

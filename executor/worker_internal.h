@@ -30,6 +30,7 @@ struct worker {
 	struct loop_op supervisor_op;
 	struct loop_timer revive;
 	uint64_t revive_until_us;
+	uint64_t answer_until_us; /* so long a nursery that has died, or its successor, need not have answered */
 	bool asked_for_nursery;
 	int exit_code;
 	struct metrics metrics;
@@ -75,5 +76,7 @@ void worker_each(struct worker *w, void (*fn)(struct active *a, const void *arg)
 /* worker_nursery.c */
 /* worker_nursery_init - timers and operations; @supervisor: the worker's own end of that socket. */
 void worker_nursery_init(struct worker *w, int supervisor);
+/* worker_is_reviving - the nursery has died, and another is to come, or has come and not answered yet; false once that has taken too long. */
+bool worker_is_reviving(const struct worker *w);
 /* worker_engine_fatal - engine_config's `fatal`. */
 void worker_engine_fatal(void *ctx, const struct err *err);

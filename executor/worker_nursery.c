@@ -13,9 +13,10 @@
 #include "executor/worker_internal.h"
 
 #define REVIVE_LOOK_US 5000u
-#define REVIVE_US 5000000u   /* for what ran to be gone */
-#define NURSERY_US 60000000u /* for a new nursery to come: the supervisor may wait for the old one, and between two that fail */
-#define DYING_US 500000	     /* for a last word to Redis; the lease of what is not said there runs out */
+#define REVIVE_US 5000000u	  /* for what ran to be gone */
+#define NURSERY_US 60000000u	  /* for a new nursery to come: the supervisor may wait for the old one, and between two that fail */
+#define FIRST_ANSWER_US 10000000u /* for the new one to say something */
+#define DYING_US 500000		  /* for a last word to Redis; the lease of what is not said there runs out */
 
 /* The supervisor starts worker and nursery anew. What was finished before still goes out, where Redis answers. */
 static void give_up(struct worker *w)
@@ -92,6 +93,7 @@ static void on_supervisor(struct loop_op *op, int res)
 		return;
 	}
 	log_info("petri-nursery was replaced");
+	w->answer_until_us = now_us() + FIRST_ANSWER_US;
 	w->dying = w->asked_for_nursery = false;
 	w->metrics.nurseries++;
 	worker_want(w);
@@ -117,8 +119,14 @@ void worker_engine_fatal(void *ctx, const struct err *err)
 		return;
 	}
 	w->revive_until_us = now_us() + REVIVE_US;
+	w->answer_until_us = w->revive_until_us + NURSERY_US;
 	/* Not from here: the engine is in the middle of something. */
 	loop_timer_set(w->loop, &w->revive, now_us());
+}
+
+bool worker_is_reviving(const struct worker *w)
+{
+	return now_us() < w->answer_until_us;
 }
 
 void worker_nursery_init(struct worker *w, int supervisor)

@@ -439,7 +439,7 @@ static bool reuse_room(struct nursery *n, struct slot *s)
 {
 	struct err err = ERR_INIT;
 	unsigned step = STEP_LEAF;
-	if (s->state != SLOT_ROOM || !wire_plan_equal(&s->made_for, &s->plan) || s->leaf.dir < 0 || (hybrid(n) && leaf_is_worn(n, s)))
+	if (s->state != SLOT_ROOM || s->plan.fresh_room || !wire_plan_equal(&s->made_for, &s->plan) || s->leaf.dir < 0 || (hybrid(n) && leaf_is_worn(n, s)))
 		return false;
 	if (charged(s) > s->cache_floor + SLOW_CACHE_BYTES)
 		return false; /* clean() has it done elsewhere */

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define POOL_SLOTS_MAX 1024
-#define WIRE_VERSION 6u /* changes with the layout: a nursery of another build must not be taken for ours */
+#define WIRE_VERSION 7u /* changes with the layout: a nursery of another build must not be taken for ours */
 #define POOL_POLICIES_MAX 32
 #define POOL_LAYERS_MAX 64
 #define POOL_DEVICES_MAX 4
@@ -55,6 +55,7 @@ struct wire_plan {
 	uint32_t policy;     /* index */
 	uint32_t host_usr;   /* show the machine's /usr at /usr */
 	uint32_t fresh_leaf; /* replace the leaf first: it holds what cannot be set back */
+	uint32_t fresh_room; /* end the room first, although it could serve the plan: something of the last job's may still be held there */
 	uint64_t disk_bytes, disk_inodes;
 };
 

@@ -19,20 +19,21 @@ class Manager:
     """The socket that NOTIFY_SOCKET names, and what was said on it with the time of each."""
 
     def __init__(self, t, abstract=False):
-        self.t, self.said, self.seen = t, [], 0
+        self.t, self.said, self.times, self.seen = t, [], [], 0
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.name = f"@petri-test-{os.getpid()}" if abstract else t.path("notify")
         self.socket.bind("\0" + self.name[1:] if abstract else self.name)
         t.defer(self.socket.close)
 
-    def env(self, watchdog=False):
-        return {"NOTIFY_SOCKET": self.name, **({"WATCHDOG_USEC": str(WATCHDOG_US)} if watchdog else {})}
+    def env(self, watchdog=False, watchdog_us=WATCHDOG_US):
+        return {"NOTIFY_SOCKET": self.name, **({"WATCHDOG_USEC": str(watchdog_us)} if watchdog else {})}
 
     def take(self, seconds=0.0):
         """Everything that is said within so many seconds."""
         end, got = time.monotonic() + seconds, []
         while select.select([self.socket], [], [], max(0.0, end - time.monotonic()))[0]:
             got.append(self.socket.recv(4096).decode())
+            self.times.append(time.monotonic())
         self.said += got
         self.seen = len(self.said)
         return got
@@ -109,6 +110,32 @@ def test_watchdog(t):
         manager.wait("STATUS=Slots are ready.")
         manager.wait("WATCHDOG=1")
     t.equal(sum("READY=1" in x for x in manager.said), 1, manager.said)
+
+
+def longest_silence(manager, since):
+    beats = [at for said, at in zip(manager.said, manager.times) if "WATCHDOG=1" in said and at >= since]
+    return max(b - a for a, b in zip([since, *beats], [*beats, manager.times[-1]]))
+
+
+def test_watchdog_while_the_nursery_is_replaced(t):
+    """
+    It dies again and again, so that the next is waited for longer each time: 3 s in all, and 1.6 s the last time. systemd hears of the worker throughout.
+    Taken out once: worker_is_reviving() in on_pulse(): "silent for 1.7 s".
+    """
+    period = t.scale
+    manager = Manager(t)
+    worker = t.worker(env=manager.env(True, int(period * 1e6)), wait=False)
+    manager.wait("READY=1")
+    manager.wait("WATCHDOG=1")
+    process, since = child_named(worker, "petri-worker"), time.monotonic()
+    for _ in range(5):
+        t.eventually(lambda: child_named(worker, "petri-nursery"), "a nursery")
+        os.kill(child_named(worker, "petri-nursery"), signal.SIGKILL)
+        manager.wait("STATUS=Starting petri-nursery again.")
+        manager.wait("STATUS=Slots are ready.")
+    t.equal(child_named(worker, "petri-worker"), process, worker.log)
+    silent = longest_silence(manager, since)
+    t.check(silent < period, f"silent for {silent:.1f} s")
 
 
 def test_watchdog_of_another(t):

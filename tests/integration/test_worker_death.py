@@ -72,6 +72,48 @@ def test_nursery_terminated(t):
     nursery_gone(t, signal.SIGTERM)
 
 
+def storing(worker):
+    """The children of the supervisor that store something: they are called as it is."""
+    pid = worker.process.pid
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as f:
+        children = {int(child): lib_leaks.process(child) for child in f.read().split()}
+    return [child for child, p in children.items() if p and p.name == "petri" and p.state != "Z"]
+
+
+def stop_storing(t, worker, but=()):
+    """SIGSTOP for the first that is seen to store something, but for those. Return: its pid."""
+    deadline = time.monotonic() + 20 * t.scale
+    while not (found := [pid for pid in storing(worker) if pid not in but]):
+        t.check(time.monotonic() < deadline, f"nothing is stored\n{worker.log[-2000:]}")
+    os.kill(found[0], signal.SIGSTOP)
+    return found[0]
+
+
+FILES = "i=0; while [ $i -lt 500 ]; do echo $i > f$i; i=$((i+1)); done"
+
+
+def test_nursery_killed_during_a_commit_that_takes_long(t):
+    """
+    Nobody waits for it: the job goes back and runs again, as does the one beside it, and worker and Redis connections stay.
+    Taken out once: collect_abandon() in engine_cancel(): "the worker was replaced", 5 s later; the kill of commits_forget(): "it is still there".
+    """
+    worker = t.worker("--lease", "60s", "--max-attempts", "9", slots=2)
+    process, nursery = child_named(worker, "petri-worker"), child_named(worker, "petri-nursery")
+    worker.submit({"id": "long", "argv": ["/bin/sh", "-c", FILES], "commit": "/work"})
+    stopped = stop_storing(t, worker)
+    worker.submit(sleeper("beside", 1))
+    running(t, worker, "beside")
+    os.kill(nursery, signal.SIGKILL)
+    t.eventually(lambda: child_named(worker, "petri-nursery") not in (None, nursery), f"a new nursery\n{worker.log}", 15)
+    for name in ("long", "beside"):
+        result = settled(t, worker, name, "exited", timeout=20)
+        t.equal((result["attempt"], bool(result["layer"])), (2, name == "long"), result)
+    t.equal(child_named(worker, "petri-worker"), process, f"the worker was replaced\n{worker.log}")
+    t.check(lib_leaks.process(stopped) is None, "it is still there")
+    nothing_open(t, worker.client)
+    t.equal(worker.stop(), 0, worker.log)
+
+
 def test_nursery_that_hangs_is_killed_and_replaced(t):
     """Stopped, it neither ends nor answers; killed in the middle of that, with jobs that wait for a slot, its successor serves them."""
     worker = t.worker("--lease", "60s", slots=1)
