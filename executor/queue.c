@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -42,9 +43,11 @@ void queue_trouble(struct queue *queue, const char *what, const char *why, unsig
 	if (queue->troubled || queue->failed || queue->closing)
 		return;
 	queue->troubled = true;
-	char where[400];
+	char where[400], hint[128] = "";
 	redis_url_format(&queue->url, where, sizeof(where));
-	log_warn("redis: %s: cannot %s: %s; retrying in %u ms", where, what, why, retry_ms);
+	if (queue->url.path[0] && strstr(why, strerror(EACCES)))
+		(void)snprintf(hint, sizeof(hint), " to uid and gid %u, which this process has: see unixsocketperm of Redis", (unsigned)geteuid());
+	log_warn("redis: %s: cannot %s: %s%s; retrying in %u ms", where, what, why, hint, retry_ms);
 }
 
 void queue_untroubled(struct queue *queue)

@@ -565,5 +565,14 @@ def test_sentinels_that_name_a_replica(t):
     t.contains(run.err, "no master", run)
 
 
+def test_socket_of_another(t):
+    """The worker is not root, and says so; it goes on once it is let in."""
+    redis = t.new_redis("--unixsocketperm", "700")
+    worker = t.worker(redis=redis, wait=False)
+    t.eventually(lambda: "Permission denied to uid and gid 2147287040" in worker.log, "the reason", 20)
+    os.chmod(redis.socket, 0o777)
+    t.equal(worker.do({"argv": ["/bin/true"]}, 30)["status"], "exited")
+
+
 if __name__ == "__main__":
     main(globals())
