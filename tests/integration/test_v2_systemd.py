@@ -88,7 +88,7 @@ def result(t, client, name):
 
 
 def test_life(t):
-    """Control: without Delegate=yes in the unit "no result" of the job after the restart; without WatchdogSec "restarted by the watchdog"."""
+    """Controls: without Delegate=yes in the unit "got ('active', …, 'no', '0')"; without WatchdogSec "not within 40 s: restarted by the watchdog"."""
     first_class(t)
     if not os.path.exists(SYSTEMD):
         t.skip("systemd")
