@@ -106,5 +106,14 @@ def test_group_that_is_not_delegated(t):
     t.check(not os.path.exists(os.path.join(unit, "self")), "a group was made there")
 
 
+def test_cpuset(t):
+    """In a service's group too a job gets the CPUs that it asks for. Without enable_cpuset(): "unsupported: cpuset needs the cpuset controller"."""
+    first_class(t)
+    unit = make_unit(t, True)
+    job = run_in(t, unit, "run", "--cpuset", "1", "--", "/bin/grep", "Cpus_allowed_list", "/proc/self/status")
+    out, err = job.communicate(timeout=60 * SCALE)
+    t.equal((job.returncode, out.split()), (0, [b"Cpus_allowed_list:", b"1"]), err)
+
+
 if __name__ == "__main__":
     main(globals())
