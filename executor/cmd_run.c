@@ -473,6 +473,8 @@ static int run_in_worker(const struct worker_fds *fds, void *ctx)
 	if (check_job(c) == 0) {
 		const char *const dirs[] = {c->policies, NULL};
 		struct engine_config config = {.loop = c->loop, .store = fds->store, .nursery = fds->nursery, .supervisor = fds->supervisor, .name = "run", .policy_dirs = dirs, .warm_image = c->ej.job.image, .warm_policy = c->ej.job.policy, .one_job = true, .allow_unenforced = c->allow_unenforced, .capacity = on_capacity, .fatal = on_fatal, .ctx = c};
+		if (sched_getaffinity(0, sizeof(config.cpus), &config.cpus) < 0)
+			CPU_ZERO(&config.cpus);
 		c->signals = worker_signals();
 		c->signal_op = (struct loop_op){.fn = on_signal, .data = c};
 		int r = c->signals < 0 ? err_set(&err, errno, "make a signalfd") : engine_new(&config, &c->engine, &err);

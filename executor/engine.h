@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -49,6 +50,7 @@ struct engine_config {
 	const struct job_limits *max_limits; /* or NULL */
 	const char *allow_unenforced;	     /* or NULL; see unenforced_check() */
 	bool pin;			     /* slot i's jobs run on CPU i (modulo their number) unless they ask for a set of their own */
+	cpu_set_t cpus;			     /* what a job's cpuset may hold: this process's own at first; empty: not known */
 	bool one_job;			     /* nothing follows the first job: its slot is not made ready again */
 	/* More jobs can be started, or fewer. */
 	void (*capacity)(void *ctx);

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/pack.h"
 #include "base/sys.h"
+#include "executor/limits.h"
 #include "policies/policy.h"
 
 #define IMAGE_TRIES 3
@@ -368,6 +369,9 @@ static int check_limits(struct engine *engine, struct run *run, const struct job
 	struct err err = ERR_INIT;
 	if (l->cpuset[0] && (parse_cpu_list(l->cpuset, &highest, &err) < 0 || highest >= engine->ncpus))
 		return reject_set(why, "limits.cpuset", REJECT_INVALID, "this machine has CPUs 0 to %u", engine->ncpus - 1);
+	/* cgroup v2 takes any CPU, and where the groups above have none of these it gives the job theirs. */
+	if (out->cpuset[0] && CPU_COUNT(&engine->config.cpus) > 0 && !limits_cpuset_within(out->cpuset, &engine->config.cpus) && !go_without(engine, run, "cpuset"))
+		return reject_set(why, "limits.cpuset", REJECT_UNSUPPORTED, "unsupported: cpuset needs CPUs that petri itself may use");
 	return 0;
 }
 

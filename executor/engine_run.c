@@ -213,6 +213,18 @@ static bool is_charged(const struct seat *seat)
 	return !seat->runtime && fd_pread_u64(seat->leaf.fd[KNOB_MEMORY_NOW], &now) == 0 && now > most;
 }
 
+/* With --pin: the slots go round the CPUs that petri may use. */
+static unsigned pinned_to(const struct seat *seat)
+{
+	const struct engine *engine = seat->engine;
+	int usable = CPU_COUNT(&engine->config.cpus);
+	unsigned left = usable > 0 ? seat->index % (unsigned)usable : 0;
+	for (unsigned cpu = 0; usable > 0 && cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &engine->config.cpus) && left-- == 0)
+			return cpu;
+	return seat->index % engine->ncpus;
+}
+
 void run_dispatch(struct run *run)
 {
 	struct err err = ERR_INIT;
@@ -222,7 +234,7 @@ void run_dispatch(struct run *run)
 		return;
 	}
 	if (run->engine->config.pin && !run->limits.cpuset[0] && seat->leaf.fd[KNOB_CPUSET] >= 0)
-		(void)snprintf(run->limits.cpuset, sizeof(run->limits.cpuset), "%u", seat->index % run->engine->ncpus);
+		(void)snprintf(run->limits.cpuset, sizeof(run->limits.cpuset), "%u", pinned_to(seat));
 	bool charged = is_charged(seat) && run->charged_tries < CHARGED_TRIES;
 	int r = charged ? -EBUSY : leaf_apply(&seat->leaf, &run->engine->host, &run->limits, &err);
 	if (charged || (r < 0 && !run->fresh_leaf_tried)) {

@@ -150,22 +150,27 @@ void streams_close_stdin(struct zygote_ref *z)
 
 static void feed(struct run *run);
 
-static void on_writable(struct loop_op *op, int res)
-{
-	struct zygote_ref *z = op->data;
-	if (z->seat->run && res >= 0 && z->in >= 0)
-		feed(z->seat->run);
-}
-
 /* What the host could not do must not look like a shorter input. That the job closed its end (EPIPE) is no error of anybody's. */
 static void stdin_failed(struct run *run, const char *what, int error)
 {
 	streams_close_stdin(run->seat->zygote);
-	if (error == EPIPE)
+	if (error == EPIPE || run->exit_seen) /* nor does one that has ended want the rest */
 		return;
 	run_internal_error(run, "cannot %s stdin: %s", what, strerror(error));
 	run->cause = STATUS_INTERNAL_ERROR;
 	run_kill(run, STATUS_INTERNAL_ERROR);
+}
+
+static void on_writable(struct loop_op *op, int res)
+{
+	struct zygote_ref *z = op->data;
+	struct run *run = z->seat->run;
+	if (!run || z->in < 0)
+		return;
+	if (res < 0) /* nobody would look again, and the job wait for the rest */
+		stdin_failed(run, "wait for", -res);
+	else
+		feed(run);
 }
 
 static void on_source(struct loop_op *op, int res)
@@ -179,7 +184,8 @@ static void on_source(struct loop_op *op, int res)
 		loop_poll(z->loop, &z->in_op, run->ej->stdin_fd, POLLIN);
 		return;
 	}
-	if (res < 0 && engine_hosts_need(res)) {
+	/* A connection that is lost, a server of files that is away. Not to be read at all is what nohup(1) makes of a terminal: empty. */
+	if (res < 0 && res != -EBADF) {
 		stdin_failed(run, "read", -res);
 		return;
 	}
@@ -283,7 +289,7 @@ void streams_start(struct run *run)
 	if (kind == JOB_SOURCE_STREAM) {
 		z->in_buf = malloc(STREAM_CHUNK);
 		if (!z->in_buf) {
-			streams_close_stdin(z);
+			stdin_failed(run, "read", ENOMEM);
 			return;
 		}
 	}

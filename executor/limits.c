@@ -142,13 +142,23 @@ static void cpu_bits_read(const char *list, struct cpu_bits *ret)
 	}
 }
 
-static bool cpuset_within(const char *inner, const char *outer)
+static bool lies_within(const char *inner, const char *outer)
 {
 	struct cpu_bits in, out;
 	cpu_bits_read(inner, &in);
 	cpu_bits_read(outer, &out);
 	for (size_t i = 0; i < ARRAY_SIZE(in.words); i++)
 		if (in.words[i] & ~out.words[i])
+			return false;
+	return true;
+}
+
+bool limits_cpuset_within(const char *cpuset, const cpu_set_t *cpus)
+{
+	struct cpu_bits in;
+	cpu_bits_read(cpuset, &in);
+	for (size_t cpu = 0; cpu < ARRAY_SIZE(in.words) * 64; cpu++)
+		if ((in.words[cpu / 64] & 1ULL << (cpu % 64)) && (cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, cpus)))
 			return false;
 	return true;
 }
@@ -160,7 +170,7 @@ static int check_cpuset(const char *cpuset, const struct job_limits *max, struct
 	if (parse_cpu_list(cpuset, NULL, NULL) < 0)
 		return reject_set(
 			reject, "limits.cpuset", REJECT_INVALID, "'%.100s' is not a CPU list such as 0-1,3", cpuset);
-	if (max && max->cpuset[0] && !cpuset_within(cpuset, max->cpuset))
+	if (max && max->cpuset[0] && !lies_within(cpuset, max->cpuset))
 		return reject_set(reject, "limits.cpuset", REJECT_TOO_LARGE,
 			"'%.100s' holds CPUs outside this worker's %.100s", cpuset, max->cpuset);
 	return 0;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -70,6 +71,9 @@ int limits_check(const struct job_limits *limits, const struct job_limits *max, 
 /* limits_check_one - the same for one value that was given. @field: for *reject. */
 int limits_check_one(const struct limit *limit, uint64_t value, const struct job_limits *max, const char *field,
 	struct reject *reject);
+
+/* limits_cpuset_within - @cpuset: has passed limits_check(). */
+bool limits_cpuset_within(const char *cpuset, const cpu_set_t *cpus);
 
 /* limits_cap - lower to max what nobody asked for yet: the defaults of a job on a worker whose max_limits are
  * tighter. A capped io limit or cpuset that the job left out is taken over. */

@@ -272,12 +272,15 @@ int worker_main(const struct worker_fds *fds, void *ctx)
 	w.pulse = (struct loop_timer){.fn = on_pulse, .data = &w};
 	w.show = (struct loop_timer){.fn = on_show, .data = &w};
 	worker_nursery_init(&w, fds->supervisor);
+	cpu_set_t cpus;
+	if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0)
+		CPU_ZERO(&cpus);
 	int supervisor = fcntl(w.supervisor, F_DUPFD_CLOEXEC, 3);
 	if (c->pin)
 		keep_off_slots(c->slots);
 	w.signals = worker_signals();
 	w.signal_op = (struct loop_op){.fn = on_signal, .data = &w};
-	struct engine_config config = {.loop = w.loop, .store = fds->store, .nursery = fds->nursery, .supervisor = supervisor, .name = c->name, .policy_dirs = c->policies[0] ? dirs : NULL, .warm_image = c->warm_image[0] ? c->warm_image : NULL, .warm_policy = c->warm_policy[0] ? c->warm_policy : NULL, .pin = c->pin, .max_limits = &c->max_limits, .allow_unenforced = c->allow_unenforced, .capacity = on_capacity, .fatal = worker_engine_fatal, .ctx = &w};
+	struct engine_config config = {.loop = w.loop, .store = fds->store, .nursery = fds->nursery, .supervisor = supervisor, .name = c->name, .policy_dirs = c->policies[0] ? dirs : NULL, .warm_image = c->warm_image[0] ? c->warm_image : NULL, .warm_policy = c->warm_policy[0] ? c->warm_policy : NULL, .pin = c->pin, .cpus = cpus, .max_limits = &c->max_limits, .allow_unenforced = c->allow_unenforced, .capacity = on_capacity, .fatal = worker_engine_fatal, .ctx = &w};
 	int r = w.signals < 0 ? err_set(&err, errno, "make a signalfd") : offload_new(w.loop, &w.offload, &err);
 	r = r < 0 ? r : supervisor < 0 ? err_set(&err, errno, "copy a socket")
 				       : engine_new(&config, &w.engine, &err);

@@ -235,7 +235,7 @@ static int attach_layers(struct stamp_env *env, struct stamp_slot *slot, const s
 
 /*
  * XFS frees deleted files in the background, so what the last generation held may be charged for a while yet: each generation
- * has another of the slot's project ids, one that nothing is charged to if there is one.
+ * has another of the slot's project ids, one that nothing is charged to if there is one, else that which was in use longest ago.
  */
 static uint32_t project_of(const struct stamp_env *env, const struct stamp_slot *slot)
 {
@@ -253,11 +253,10 @@ static int attach_scratch(struct stamp_env *env, struct stamp_slot *slot, const 
 		if (r < 0)
 			return r;
 	} else {
-		for (unsigned tried = 0; tried < STAMP_PROJECTS; tried++) {
+		unsigned tried = 0;
+		do
 			slot->generation++;
-			if (scratch_project_is_free(env->slots, project_of(env, slot)))
-				break;
-		}
+		while (!scratch_project_is_free(env->slots, project_of(env, slot)) && tried++ < STAMP_PROJECTS);
 		slot->scratch = scratch_make_quota(env->slots, slot->number, slot->generation, project_of(env, slot), plan->disk_bytes,
 			plan->disk_inodes, err);
 		if (slot->scratch < 0)

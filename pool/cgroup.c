@@ -376,37 +376,51 @@ static int knob_flags(enum knob knob)
 /* cgroup-v1/memory.rst, "OOM Control": "<eventfd> <fd of memory.oom_control>" to cgroup.event_control. */
 static int register_oom_event(const struct cgroup_tree *tree, const struct cgroup_leaf *leaf)
 {
-	_cleanup_close_ int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	_cleanup_close_ int control = open_knob(tree, leaf, KNOB_MEMORY_EVENTS, O_RDONLY);
 	char text[64], path[96];
-	if (event < 0 || control < 0)
+	_cleanup_close_ int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (event < 0)
 		return -errno;
+	_cleanup_close_ int control = open_knob(tree, leaf, KNOB_MEMORY_EVENTS, O_RDONLY);
+	if (control < 0)
+		return control;
 	(void)snprintf(text, sizeof(text), "%d %d", event, control);
 	leaf_path(leaf->number, "cgroup.event_control", path);
 	int r = fd_put(tree->v1[V1_MEMORY], path, text);
 	return r < 0 ? r : TAKE_FD(event);
 }
 
-static uint32_t open_knobs(const struct cgroup_tree *tree, struct cgroup_leaf *leaf, int fds[KNOB_MAX])
+/* A file that is not there says that the host cannot do it; one that only could not be opened now must not: a limit of the next jobs would be
+ * left out without a word. */
+static bool is_passing(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EINTR || error == -EIO;
+}
+
+static int open_knobs(const struct cgroup_tree *tree, struct cgroup_leaf *leaf, int fds[KNOB_MAX], uint32_t *ret_knobs, struct err *err)
 {
 	uint32_t knobs = 0;
 	size_t n = 0;
 	cleanup_close(&leaf->charged);
 	leaf->charged = open_knob(tree, leaf, KNOB_MEMORY_NOW, O_RDONLY);
 	for (unsigned k = 0; k < KNOB_MAX; k++) {
-		int fd = -1;
+		int fd = -ENOENT;
 		if (k != KNOB_OOM_EVENT)
 			fd = open_knob(tree, leaf, k, knob_flags(k));
 		else if (tree->driver == POOL_DRIVER_HYBRID)
 			fd = register_oom_event(tree, leaf);
-		if (fd < 0 && k == KNOB_MEMORY_PEAK)
+		if (fd < 0 && k == KNOB_MEMORY_PEAK && !is_passing(fd))
 			fd = open_knob(tree, leaf, k, O_RDONLY); /* not writable before 6.12 */
+		if (is_passing(fd)) {
+			fd_close_many(fds, n);
+			return err_set(err, fd, "open %s of a leaf", k == KNOB_OOM_EVENT ? "the OOM event" : leaf_knob_file(tree->driver, k));
+		}
 		if (fd < 0)
 			continue;
 		knobs |= 1u << k;
 		fds[n++] = fd;
 	}
-	return knobs;
+	*ret_knobs = knobs;
+	return 0;
 }
 
 static void prepare_leaf(const struct cgroup_tree *tree, const struct cgroup_leaf *leaf)
@@ -478,7 +492,11 @@ int cgroup_leaf_make(struct cgroup_tree *tree, unsigned number, uid_t owner, str
 		return err_wrap(err, "leaf %s", name);
 	}
 	prepare_leaf(tree, &leaf);
-	*ret_knobs = open_knobs(tree, &leaf, ret_fds);
+	r = open_knobs(tree, &leaf, ret_fds, ret_knobs, err);
+	if (r < 0) {
+		cgroup_leaf_close(&leaf);
+		return err_wrap(err, "leaf %s", name);
+	}
 	*ret = leaf;
 	return 0;
 }
@@ -566,8 +584,7 @@ int cgroup_leaf_renew(struct cgroup_tree *tree, uid_t owner, struct cgroup_leaf 
 		return r;
 	if (tree->driver == POOL_DRIVER_V2)
 		prepare_leaf(tree, leaf);
-	*ret_knobs = open_knobs(tree, leaf, ret_fds);
-	return 0;
+	return open_knobs(tree, leaf, ret_fds, ret_knobs, err);
 }
 
 void cgroup_leaf_close(struct cgroup_leaf *leaf)

@@ -54,22 +54,6 @@ static bool has_controllers(int group)
 	return strstr(list, "memory") && strstr(list, "pids") && strstr(list, "cpu");
 }
 
-int delegate_enter(struct err *err)
-{
-	char path[PATH_TEXT_MAX];
-	_cleanup_close_ int mount = cgroup_v2_mount();
-	/* The root of the tree needs no delegation, and has no place for it. */
-	if (mount < 0 || own_path(path) < 0 || !*path)
-		return 0;
-	_cleanup_close_ int group = open_group(mount, path);
-	if (group < 0 || !is_delegated(group) || !has_controllers(group))
-		return 0;
-	if (mkdirat(group, SELF, 0755) < 0 && errno != EEXIST)
-		return err_set(err, errno, "make the group %s in the delegated %s", SELF, path);
-	int r = fd_put(group, SELF "/cgroup.procs", "0");
-	return r < 0 ? err_set(err, r, "move into the group %s of the delegated %s", SELF, path) : 1;
-}
-
 int delegate_root(int mount)
 {
 	char path[PATH_TEXT_MAX];
@@ -84,4 +68,37 @@ int delegate_root(int mount)
 		group = -ENOENT;
 	}
 	return group;
+}
+
+/*
+ * To enable this one takes the right to set the scheduling of every process in the groups below, this one's: petri-nursery, which enables the
+ * others, has it over nobody with more capabilities than its own (cap_task_setscheduler(), security/commoncap.c). Where it fails, jobs
+ * that ask for a CPU set are refused.
+ */
+static void enable_cpuset(int mount)
+{
+	_cleanup_close_ int root = delegate_root(mount);
+	if (root >= 0)
+		(void)fd_put(root, "cgroup.subtree_control", "+cpuset");
+}
+
+int delegate_enter(struct err *err)
+{
+	char path[PATH_TEXT_MAX];
+	int r = 0;
+	_cleanup_close_ int mount = cgroup_v2_mount();
+	/* The root of the tree needs no delegation, and has no place for it. */
+	if (mount < 0 || own_path(path) < 0 || !*path)
+		return 0;
+	_cleanup_close_ int group = open_group(mount, path);
+	if (group >= 0 && is_delegated(group) && has_controllers(group)) {
+		if (mkdirat(group, SELF, 0755) < 0 && errno != EEXIST)
+			return err_set(err, errno, "make the group %s in the delegated %s", SELF, path);
+		r = fd_put(group, SELF "/cgroup.procs", "0");
+		if (r < 0)
+			return err_set(err, r, "move into the group %s of the delegated %s", SELF, path);
+		r = 1;
+	}
+	enable_cpuset(mount);
+	return r;
 }

@@ -10,7 +10,7 @@
 
 /*
  * delegate_enter - in the supervisor, before it starts anything: where this process's group was delegated and has the controllers
- * that petri needs, move it into the group for petri's own processes.
+ * that petri needs, move it into the group for petri's own processes. And enable cpuset for what is below a delegated group, which only it can.
  * Return: 0 when there was nothing to do, 1 when moved, or -errno.
  */
 int delegate_enter(struct err *err);

@@ -223,6 +223,8 @@ static int apply_io(struct leaf *leaf, const struct wire_host *host, const struc
 	bool wanted = memcmp(&limits->io, &none.io, sizeof(none.io)) != 0;
 	if (memcmp(&leaf->held.io, &limits->io, sizeof(limits->io)) == 0 && !(leaf->fresh && wanted))
 		return 0;
+	/* Not known until the whole is through: should it fail, or the CPU set that comes after it, the next job's is written, also if it asks for none. */
+	memset(&leaf->held.io, 0xff, sizeof(leaf->held.io));
 	for (uint32_t i = 0; i < host->ndevices; i++) {
 		unsigned major = host->devices[i].major, minor = host->devices[i].minor;
 		int r;

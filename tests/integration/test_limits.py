@@ -166,6 +166,18 @@ def test_cpuset_ends_with_the_job(t):
     t.check(after["stdout"]["data"].split()[1] not in ("0", "1"), after)
 
 
+def test_pin(t):
+    """Slots are pinned to CPUs that petri may use. With any of the machine's in pinned_to(): "got '0', wanted '1'"."""
+    mine = os.sched_getaffinity(0)
+    if 1 not in mine:
+        t.skip("a second CPU")
+    t.defer(lambda: os.sched_setaffinity(0, mine))
+    os.sched_setaffinity(0, {1})
+    worker = t.worker("--pin", slots=1)
+    result = worker.do({"argv": ["/bin/grep", "Cpus_allowed_list", "/proc/self/status"]})
+    t.equal(result["stdout"]["data"].split()[1], "1", result)
+
+
 # ---- memory ----
 
 def test_memory(t):

@@ -2,6 +2,8 @@
 import hashlib
 import os
 import signal
+import socket
+import struct
 import subprocess
 import time
 
@@ -78,6 +80,27 @@ def test_stdin_that_never_ends(t):
     waiting = start(t, "--wall", "300ms", "--", "/bin/cat", stdin=subprocess.PIPE)
     t.equal(wait(t, waiting, 5), 124)
     waiting.stdin.close()
+
+
+def test_stdin_that_breaks(t):
+    """What cannot be read on is no end of the input: a job must not take half of it for the whole. With all but a few errors taken for the
+    end in on_source(): "exited" (the connection), "exited" (the directory). What is not open for reading is empty, as by nohup(1)."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        stdin = server.accept()[0]
+    with stdin:
+        job = start(t, "--result", t.path("result"), "--", "/bin/cat", stdin=stdin.fileno())
+        client.sendall(b"half of it\n")
+        t.equal(job.stdout.readline(), b"half of it\n")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close(2) resets it
+        client.close()
+        t.equal(wait(t, job), 125)
+    t.contains(job.stderr.read().decode(), "cannot read stdin: Connection reset by peer")
+    directory = os.open(t.tmp, os.O_RDONLY | os.O_DIRECTORY)
+    t.defer(lambda: os.close(directory))
+    t.equal(t.petri.run("--", "/bin/cat", stdin=directory).status, "internal_error")
+    with open("/dev/null", "wb") as null:
+        t.equal(t.petri.run("--", "/bin/cat", stdin=null).status, "exited")
 
 
 def test_closed_streams(t):

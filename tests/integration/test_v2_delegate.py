@@ -16,7 +16,7 @@ def make_unit(t, delegated):
         with open(os.path.join(TREE, "cgroup.subtree_control"), "w", encoding="ascii") as f:
             f.write("+" + controller)
     os.mkdir(unit)
-    t.defer(lambda: remove(unit))
+    t.defer(lambda: remove(unit) if os.path.exists(unit) else None)
     if delegated:
         os.setxattr(unit, "trusted.delegate", b"1")
     return unit
@@ -104,6 +104,22 @@ def test_group_that_is_not_delegated(t):
     process = run_in(t, unit, "run", "--", "/bin/echo", "hi")
     t.equal(process.communicate(timeout=30 * SCALE)[0], b"hi\n")
     t.check(not os.path.exists(os.path.join(unit, "self")), "a group was made there")
+
+
+def test_cpuset(t):
+    """In a service's group too a job gets the CPUs that it asks for, or is refused. Without enable_cpuset(): "unsupported: cpuset needs the cpuset
+    controller"; with the service on CPU 0 and no check against the worker's own CPUs: "status=exited", on CPU 0 instead of 1."""
+    first_class(t)
+    unit = make_unit(t, True)
+    job = run_in(t, unit, "run", "--cpuset", "1", "--", "/bin/grep", "Cpus_allowed_list", "/proc/self/status")
+    out, err = job.communicate(timeout=60 * SCALE)
+    t.equal((job.returncode, out.split()), (0, [b"Cpus_allowed_list:", b"1"]), err)
+    remove(unit)
+    unit = make_unit(t, True)
+    with open(os.path.join(unit, "cpuset.cpus"), "w", encoding="ascii") as f:
+        f.write("0")
+    job = run_in(t, unit, "run", "--cpuset", "1", "--", "/bin/true")
+    t.contains(job.communicate(timeout=60 * SCALE)[1].decode(), "status=rejected field=limits.cpuset reason=unsupported")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Project quotas on the first-class host: bytes and inodes through the overlay, and no way out of the project."""
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import re
+import struct
 import subprocess
 
 from lib import main
@@ -107,6 +109,44 @@ def test_the_same_for_all(t):
         worker.submit({"id": name, "argv": ["/usr/bin/stat", "-f", "-c", "%c", "/work"], "limits": {"disk_inodes": 1000 + i, "wall_ms": 60000}})
     own = {int(worker.result(name, 60)["stdout"]["data"]) - 1000 - i for i, name in enumerate(names)}
     t.check(len(own) == 1, f"own inodes: {own}")
+
+
+def project(path, wanted=None):
+    """The project id of a file; @wanted: another, before that is asked."""
+    attr, fd = bytearray(28), os.open(path, os.O_RDONLY)
+    try:
+        fcntl.ioctl(fd, 0x801c581f, attr)  # FS_IOC_FSGETXATTR
+        if wanted is not None:
+            struct.pack_into("<I", attr, 12, wanted)
+            fcntl.ioctl(fd, 0x401c5820, bytes(attr))  # FS_IOC_FSSETXATTR
+        return struct.unpack_from("<I", attr, 12)[0]
+    finally:
+        os.close(fd)
+
+
+def test_no_project_is_free(t):
+    """Then the next job gets the one that was in use longest ago, not the last job's. With one try fewer in attach_scratch(): "the same"."""
+    first_class(t)
+    worker = t.worker(slots=1)
+
+    def generation():
+        slots = os.path.join(t.state, "slots")
+        found = [f"{slots}/{n}/{g}" for n in os.listdir(slots) if n.isdigit() for g in os.listdir(f"{slots}/{n}")]
+        t.equal(len(found), 1, found)
+        return found[0]
+    before = generation()
+    first = project(before) // 16 * 16  # STAMP_PROJECTS, and what a range begins with
+    for i in range(16):
+        path = os.path.join(t.state, f"charged-{i}")
+        with open(path, "wb") as f:
+            f.write(bytes(65536))
+        t.defer(lambda path=path: os.unlink(path))
+        project(path, first + i)
+    old = project(before)
+    t.equal(worker.do({"argv": ["/bin/sh", "-c", "echo > x"]}, 60)["status"], "exited")
+    t.eventually(lambda: not os.path.exists(before), "its scratch is gone", 20)
+    t.eventually(lambda: worker.do({"argv": ["/bin/true"]}, 60)["status"] == "exited", "another job", 60)
+    t.equal(project(generation()), first + (old - first + 1) % 16, "the same" if project(generation()) == old else "another")
 
 
 ESCAPE = """

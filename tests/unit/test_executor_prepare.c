@@ -101,3 +101,28 @@ Test(prepare, without_files_a_job_is_not_run_without_its_layers)
 		cr_assert_eq(r, 0);
 	}
 }
+
+/* On cgroup v2 such a job would get other CPUs than it asked for. Without the check in check_limits(): "it is taken". */
+Test(prepare, cpus_that_petri_may_not_use)
+{
+	struct reject why;
+	int r;
+	engine.ncpus = 4;
+	CPU_SET(0, &engine.config.cpus);
+	CPU_SET(2, &engine.config.cpus);
+	(void)snprintf(ej.job.limits.cpuset, sizeof(ej.job.limits.cpuset), "0-2");
+	run_free(prepare(&r, &why));
+	cr_assert_eq(r, 1, "it is taken");
+	cr_assert_str_eq(why.field, "limits.cpuset");
+	cr_assert_eq(why.reason, REJECT_UNSUPPORTED);
+	(void)snprintf(ej.job.limits.cpuset, sizeof(ej.job.limits.cpuset), "0,2");
+	run_free(prepare(&r, &why));
+	cr_assert(r == 0 || strcmp(why.field, "limits.cpuset") != 0, "%s", why.message);
+	engine.config.allow_unenforced = "cpuset";
+	(void)snprintf(ej.job.limits.cpuset, sizeof(ej.job.limits.cpuset), "1");
+	struct run *run = prepare(&r, &why);
+	cr_assert(r == 0 || strcmp(why.field, "limits.cpuset") != 0, "%s", why.message);
+	cr_assert_str_eq(run->limits.cpuset, "");
+	cr_assert_eq(ej.result.nunenforced, 1);
+	run_free(run);
+}

@@ -106,6 +106,27 @@ Test(leaf, limits_on_hybrid)
 	clear(&leaf);
 }
 
+/* A CPU that is not there, say. Without the memset() in apply_io(): "the next job has the last one's". */
+Test(leaf, limits_of_a_job_that_did_not_run)
+{
+	const enum pool_driver drivers[] = {POOL_DRIVER_V2, POOL_DRIVER_HYBRID};
+	for (size_t i = 0; i < 2; i++) {
+		struct leaf leaf;
+		const struct wire_host *host = drivers[i] == POOL_DRIVER_V2 ? &host_v2 : &host_hybrid;
+		struct leaf_limits limits = {.memory_bytes = 64 << 20, .pids = 10, .io = {.rbps = 1000000}, .cpuset = "7"};
+		const struct leaf_limits next = {.memory_bytes = 64 << 20, .pids = 10};
+		make_leaf(&leaf, drivers[i]);
+		int cpuset = leaf.fd[KNOB_CPUSET];
+		leaf.fd[KNOB_CPUSET] = -1;
+		cr_assert_lt(leaf_apply(&leaf, host, &limits, NULL), 0);
+		leaf.fd[KNOB_CPUSET] = cpuset;
+		set(&leaf, KNOB_IO_MAX, "");
+		cr_assert_eq(leaf_apply(&leaf, host, &next, NULL), 0);
+		cr_assert_str_eq(get(&leaf, KNOB_IO_MAX), i == 0 ? "8:16 rbps=max wbps=max riops=max wiops=max" : "8:0 0", "the next job has the last one's");
+		clear(&leaf);
+	}
+}
+
 Test(leaf, usage_is_what_was_used_since)
 {
 	struct leaf leaf;
