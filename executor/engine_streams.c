@@ -173,6 +173,13 @@ static void on_writable(struct loop_op *op, int res)
 		feed(run);
 }
 
+/* Empty, then: what nohup(1) makes of a terminal (not to be read at all), and the terminal of another session (EIO, setsid(1)). */
+static bool is_nobodys(int fd, int error)
+{
+	struct stat st;
+	return error == -EBADF || (error == -EIO && fstat(fd, &st) == 0 && S_ISCHR(st.st_mode));
+}
+
 static void on_source(struct loop_op *op, int res)
 {
 	struct zygote_ref *z = op->data;
@@ -184,8 +191,7 @@ static void on_source(struct loop_op *op, int res)
 		loop_poll(z->loop, &z->in_op, run->ej->stdin_fd, POLLIN);
 		return;
 	}
-	/* A connection that is lost, a server of files that is away. Not to be read at all is what nohup(1) makes of a terminal: empty. */
-	if (res < 0 && res != -EBADF) {
+	if (res < 0 && !is_nobodys(run->ej->stdin_fd, res)) { /* a connection that is lost, a server of files that is away */
 		stdin_failed(run, "read", -res);
 		return;
 	}
