@@ -12,12 +12,19 @@
 
 #include "base/log.h"
 
+/* How it counts an array's elements. */
+#if HIREDIS_MAJOR >= 1
+typedef size_t elements_t;
+#else
+typedef int elements_t;
+#endif
+
 /* What is about to be made. Its kind is not the task's: "$-1" makes no string, but a nil. */
 struct object {
 	int type;
 	const char *text; /* of strings, errors and statuses */
 	size_t len;
-	int elements; /* of arrays */
+	elements_t elements; /* of arrays */
 };
 
 /* petri unsubscribes from nothing, and has no patterns. */
@@ -61,7 +68,7 @@ static void *make_string(const redisReadTask *task, char *text, size_t len)
 	return fn ? fn->createString(task, text, len) : NULL;
 }
 
-static void *make_array(const redisReadTask *task, int elements)
+static void *make_array(const redisReadTask *task, elements_t elements)
 {
 	const redisReplyObjectFunctions *fn = admit(task, &(struct object){.type = REDIS_REPLY_ARRAY, .elements = elements});
 	return fn ? fn->createArray(task, elements) : NULL;
@@ -82,11 +89,11 @@ static void *make_nil(const redisReadTask *task)
 void redis_guard_attach(struct redis_guard *guard, redisAsyncContext *ac)
 {
 	redisReader *reader = ac->c.reader;
-	*guard = (struct redis_guard){
-		.ac = ac,
-		.plain = reader->fn,
-		.fn = {.createString = make_string, .createArray = make_array, .createInteger = make_integer, .createNil = make_nil, .freeObject = reader->fn->freeObject},
-	};
+	*guard = (struct redis_guard){.ac = ac, .plain = reader->fn, .fn = *reader->fn};
+	guard->fn.createString = make_string;
+	guard->fn.createArray = make_array;
+	guard->fn.createInteger = make_integer;
+	guard->fn.createNil = make_nil;
 	reader->privdata = guard;
 	reader->fn = &guard->fn;
 }
