@@ -258,7 +258,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	(void)snprintf(config.url.path, sizeof(config.url.path), "%s/s", dir_path);
 	if (how & 1)
 		(void)snprintf(config.url.password, sizeof(config.url.password), "secret");
-	config.url.db = (how >> 1) & 1;
+	config.url.db = (how & 2) ? 1 : 0;
 	CHECK(loop_new(0, &scene.loop, &err) == 0 && queue_new(scene.loop, &config, &events, NULL, &scene.queue, &err) == 0);
 	settle();
 	for (int i = 0; i < OP_BUDGET && in.left > 0 && !scene.fatal; i++)

@@ -43,7 +43,8 @@ void redis_link_init(struct redis_link *link, struct loop *loop, const struct re
 
 void redis_link_connect(struct redis_link *link)
 {
-	link->ac = (redisAsyncContext *)(uintptr_t)1; /* only compared */
+	static redisAsyncContext nobody; /* only compared */
+	link->ac = &nobody;
 }
 
 static void lose(struct redis_link *link)
