@@ -8,7 +8,9 @@ import os
 import re
 import sys
 
-KNOWN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "analyzer.txt")
+HERE = os.path.dirname(os.path.abspath(__file__))
+KNOWN = os.path.join(HERE, "analyzer.txt")
+ROOT = os.path.dirname(os.path.dirname(HERE))
 # "…: In function 'f':", at times without the file's name.
 FUNCTION = re.compile(r"In function ['\u2018]([^'\u2019]+)['\u2019]")
 FINDING = re.compile(r"^(?:(?:\.\./)*([^:]+):\d+:\d+|cc1): (?:warning|error): (.*?)(?: \[-W(?:error=)?(?:analyzer-)?([a-z-]+)\])?$")
@@ -28,7 +30,8 @@ def findings(log):
             function = m[1]
         m = FINDING.match(line)
         if m:
-            yield (m[1] or "-", function, m[3] or "-"), line
+            name = m[1] or "-"  # as the compiler was called: beneath the build directory's parents, or in full
+            yield (os.path.relpath(name, ROOT) if os.path.isabs(name) else name, function, m[3] or "-"), line
 
 
 def judge(log, text):
@@ -45,11 +48,12 @@ def judge(log, text):
 def self_test():
     log = ("[1/2] Building C object a.c.o\n../../base/a.c: In function 'one':\n../../base/a.c:9:2: warning: leak of 'x' [CWE-401] [-Wanalyzer-malloc-leak]\n"
            "In function \u2018two\u2019:\ncc1: warning: use of uninitialized value [CWE-457] [-Wanalyzer-use-of-uninitialized-value]\n"
+           f"{ROOT}/base/a.c: In function 'full':\n{ROOT}/base/a.c:12:2: warning: leak of 'z' [CWE-401] [-Wanalyzer-malloc-leak]\n"
            "../../base/a.c: In function 'three':\n../../base/a.c:20:2: warning: leak of 'y' [CWE-401] [-Wanalyzer-malloc-leak]\n"
            "../../base/b.c:1:1: error: expected ';'\n")
-    text = "# known\nbase/a.c one malloc-leak kept by its owner\n- two use-of-uninitialized-value cleanup\nbase/a.c gone malloc-leak mended\n"
+    text = "# known\nbase/a.c one malloc-leak kept by its owner\n- two use-of-uninitialized-value cleanup\nbase/a.c full malloc-leak too\nbase/a.c gone malloc-leak mended\n"
     new, gone, count = judge(log, text)
-    good = len(new) == 2 and "'y'" in new[0] and "expected" in new[1] and gone == [("base/a.c", "gone", "malloc-leak")] and count == 2
+    good = len(new) == 2 and "'y'" in new[0] and "expected" in new[1] and gone == [("base/a.c", "gone", "malloc-leak")] and count == 3
     print(f"self-test: {'good' if good else (new, gone, count)}")
     return 0 if good else 1
 
