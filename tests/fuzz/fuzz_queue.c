@@ -10,6 +10,7 @@
 #include <fcntl.h>
 
 #include "fuzz_loop.h"
+#include "fuzz_no_link.h"
 #include "fuzz_redis.h"
 
 #include "base/log.h"
@@ -60,11 +61,6 @@ static unsigned connection_of(const struct redis_link *link)
 	return link->ac ? (unsigned)(uintptr_t)link->ac : 0;
 }
 
-void redis_link_init(struct redis_link *link, struct loop *loop, const struct redis_url *url, const struct redis_link_events *events, void *data)
-{
-	*link = (struct redis_link){.loop = loop, .url = url, .events = events, .data = data, .backoff_ms = REDIS_BACKOFF_MIN_MS, .backoff_max_ms = REDIS_BACKOFF_MAX_MS};
-}
-
 void redis_link_connect(struct redis_link *link)
 {
 	link->ac = (redisAsyncContext *)(uintptr_t)++scene.connections; /* only compared */
@@ -108,19 +104,6 @@ void redis_link_end(struct redis_link *link)
 {
 	CHECK(scene.depth == 0);
 	lose(link);
-}
-
-bool redis_link_same(const struct redis_link *a, const struct redis_link *b)
-{
-	return true;
-}
-
-void redis_link_good(struct redis_link *link)
-{
-}
-
-void redis_link_hurry(struct redis_link *link, bool hurry)
-{
 }
 
 int redis_link_send(struct redis_link *link, redis_reply_fn fn, void *data, const struct redis_args *args)

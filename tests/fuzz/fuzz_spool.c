@@ -17,6 +17,7 @@
 #include <xxhash.h>
 
 #include "fuzz_loop.h"
+#include "fuzz_no_link.h"
 #include "fuzz_input.h"
 
 #include "base/fd.h"
@@ -36,11 +37,6 @@ static struct request {
 } requests[REQUESTS_MAX];
 
 /* ---- connections that are always there ---- */
-void redis_link_init(struct redis_link *link, struct loop *loop, const struct redis_url *url, const struct redis_link_events *events, void *data)
-{
-	*link = (struct redis_link){.loop = loop, .url = url, .events = events, .data = data, .backoff_ms = REDIS_BACKOFF_MIN_MS, .backoff_max_ms = REDIS_BACKOFF_MAX_MS};
-}
-
 void redis_link_connect(struct redis_link *link)
 {
 	static redisAsyncContext nobody; /* only compared */
@@ -73,19 +69,6 @@ void redis_link_drop(struct redis_link *link, const char *why)
 void redis_link_end(struct redis_link *link)
 {
 	lose(link);
-}
-
-bool redis_link_same(const struct redis_link *a, const struct redis_link *b)
-{
-	return true;
-}
-
-void redis_link_good(struct redis_link *link)
-{
-}
-
-void redis_link_hurry(struct redis_link *link, bool hurry)
-{
 }
 
 int redis_link_send(struct redis_link *link, redis_reply_fn fn, void *data, const struct redis_args *args)
