@@ -51,10 +51,10 @@ static bool enforces(const struct engine *engine, const struct leaf *leaf, const
 	for (size_t i = 0; i < ARRAY_SIZE(probes); i++)
 		if (strcmp(probes[i].name, name) == 0)
 			limits = &probes[i].limits;
-	refused = leaf_supports(leaf, &engine->host, limits, &at, &needs);
-	while (refused && strcmp(refused, name) != 0)
-		refused = leaf_supports(leaf, &engine->host, limits, &at, &needs);
-	return !refused;
+	while ((refused = leaf_supports(leaf, &engine->host, limits, &at, &needs)))
+		if (strcmp(refused, name) == 0)
+			return false;
+	return true;
 }
 
 static const struct leaf *any_leaf(const struct engine *engine)
