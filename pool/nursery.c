@@ -21,6 +21,7 @@
 #include "pool/slot.h"
 
 #define FILTER_LEN_MAX 4096 /* BPF_MAXINSNS */
+#define LAST_SWEEP_MS 1000
 
 static int take_policy(struct nursery *n, const struct wire_policy *p, int fd, struct err *err)
 {
@@ -104,6 +105,8 @@ void nursery_reap(struct nursery *n)
 	pid_t pid;
 	int status;
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == n->sweeper.pid)
+			sweeper_reaped(n, status);
 		for (unsigned i = 0; i < n->nslots; i++) {
 			if (n->slots[i].keeper.pid == pid)
 				n->slots[i].keeper.pid = -1; /* replaced when it is next needed */
@@ -125,6 +128,19 @@ static bool all_dead(const struct nursery *n)
 	return true;
 }
 
+/* What the sweeper has still to do is tried once more; a tree that takes long is the next start's. */
+static void last_sweep(struct nursery *n)
+{
+	if (sweeper_has_retried(n) && n->sweeper.pid <= 0)
+		sweeper_start(n);
+	for (int waited = 0; n->sweeper.pid > 0 && waited < LAST_SWEEP_MS; waited++) {
+		(void)poll(NULL, 0, 1);
+		nursery_reap(n);
+	}
+	if (n->sweeper.pid > 0)
+		(void)kill(n->sweeper.pid, SIGKILL);
+}
+
 static void shut_down(struct nursery *n)
 {
 	for (unsigned i = 0; i < n->nslots; i++) {
@@ -137,6 +153,7 @@ static void shut_down(struct nursery *n)
 	}
 	for (unsigned i = 0; i < n->nslots; i++)
 		slot_close(n, &n->slots[i]);
+	last_sweep(n);
 }
 
 static int open_signals(struct err *err)
@@ -169,7 +186,9 @@ static void loop(struct nursery *n, int signals)
 {
 	struct pollfd p[2] = {{.fd = n->config->worker, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
 	for (;;) {
-		if (poll(p, 2, -1) < 0 && errno != EINTR)
+		if (sweeper_wait_ms(n) == 0)
+			sweeper_start(n);
+		if (poll(p, 2, sweeper_wait_ms(n)) < 0 && errno != EINTR)
 			(void)poll(NULL, 0, 10); /* no memory: again in a while */
 		bool child = false;
 		if ((p[1].revents & POLLIN) && read_signals(signals, &child))

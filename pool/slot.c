@@ -357,14 +357,15 @@ static void become_empty(struct nursery *n, struct slot *s)
 
 /* In a helper: what it inherited of other slots would keep their mounts and memory alive as long as it lives, and its copies of
  * the worker's socket and of the locks would hide the nursery's own death. */
-static void let_go_of_others(struct nursery *n, const struct slot *mine)
+void slot_let_go(struct nursery *n, const struct slot *mine)
 {
 	for (unsigned i = 0; i < n->nslots; i++) {
 		struct slot *s = &n->slots[i];
 		cleanup_close(&s->keeper.sock);
 		if (s == mine)
 			continue;
-		n->stamper->detach(n->stamper->env, s->stamp);
+		if (s->stamp)
+			n->stamper->detach(n->stamper->env, s->stamp);
 		cleanup_close(&s->requests);
 		cleanup_close(&s->control);
 		cleanup_close(&s->last);
@@ -397,7 +398,7 @@ static void clean(struct nursery *n, struct slot *s)
 			(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 			if (getppid() != parent)
 				_exit(1);
-			let_go_of_others(n, s);
+			slot_let_go(n, s);
 			n->stamper->detach(n->stamper->env, s->stamp);
 			/* Deleting what belongs to the job's user, under a quota; no ids, devices or owners are changed any more. */
 			int r = sys_keep_caps(SYS_CAP(SYS_ADMIN) | SYS_CAP(DAC_OVERRIDE) | SYS_CAP(FOWNER) | SYS_CAP(LINUX_IMMUTABLE));

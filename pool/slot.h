@@ -24,6 +24,13 @@ struct policy_slot {
 	bool listener, early, sockets;
 };
 
+/* Of what crashed owners left, the part that was still somebody's when it was looked at: number.c. */
+struct sweeper {
+	pid_t pid;	   /* the child at it, or 0 */
+	uint64_t at_ms;	   /* CLOCK_MONOTONIC, when to look again; 0: nothing is left, or the child is at it */
+	unsigned delay_ms; /* from then on */
+};
+
 struct nursery {
 	const struct nursery_config *config;
 	const struct nursery_stamper *stamper;
@@ -35,6 +42,7 @@ struct nursery {
 	bool peak_resets;    /* memory.peak can be set back: leaves are reused */
 	struct slot *slots;
 	unsigned nslots;
+	struct sweeper sweeper;
 };
 
 struct slot {
@@ -70,8 +78,17 @@ void nursery_reap(struct nursery *n);
  */
 int slot_take_number(struct nursery *n, unsigned first, int *ret_lock, struct err *err);
 int slot_open(struct nursery *n, unsigned index, unsigned first_number, struct err *err);
-/* slot_sweep - remove the leaves that crashed owners of other numbers left: those whose lock is free. */
+/* slot_sweep - remove the leaves that crashed owners of other numbers left: those whose lock is free. The others are the sweeper's. */
 void slot_sweep(struct nursery *n);
+/* sweeper_wait_ms - until sweeper_start() is due. Return: milliseconds, or -1: it is not. */
+int sweeper_wait_ms(const struct nursery *n);
+void sweeper_start(struct nursery *n);
+/* sweeper_reaped - its child ended. */
+void sweeper_reaped(struct nursery *n, int status);
+/* sweeper_has_retried - something is left, and that for longer than a single job takes to run. */
+bool sweeper_has_retried(const struct nursery *n);
+/* slot_let_go - in a forked child: close what it inherited of all slots but @mine (or NULL), and of the worker's socket. */
+void slot_let_go(struct nursery *n, const struct slot *mine);
 /* slot_stamp - @control and @last (or -1) become the slot's. */
 void slot_stamp(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan, int control, int last);
 void slot_resize(struct nursery *n, struct slot *s, uint32_t seq, const struct wire_plan *plan);

@@ -273,6 +273,24 @@ void slot_sweep(struct nursery *n)
 {
 }
 
+int sweeper_wait_ms(const struct nursery *n)
+{
+	return -1;
+}
+
+void sweeper_start(struct nursery *n)
+{
+}
+
+void sweeper_reaped(struct nursery *n, int status)
+{
+}
+
+bool sweeper_has_retried(const struct nursery *n)
+{
+	return false;
+}
+
 _Noreturn void open_serve(int sock, int root, uid_t host_uid)
 {
 	abort(); /* only in a child */

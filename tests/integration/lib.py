@@ -319,6 +319,14 @@ def _guarded(function, case):
         return 1, "FAIL: " + traceback.format_exc()
 
 
+def _tails(directory):
+    """The ends of the workers' logs: what is found after a case may have been said in them."""
+    for name in sorted(os.listdir(directory)):
+        if name.startswith("worker-") and name.endswith(".log"):
+            with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as f:
+                yield f"{name} ends with:\n{f.read()[-2000:]}"
+
+
 def run_case(function):
     if os.geteuid() != 0:
         print("SKIP: missing: root (petri makes namespaces, mounts and cgroups)")
@@ -335,7 +343,8 @@ def run_case(function):
         leaks = before.leaks(5 * SCALE)
         if problems or leaks:
             code = 1
-            said = "\n".join([said, *("FAIL: at the end: " + p for p in problems), *("LEAK: " + x for x in leaks[:50])])
+            said = "\n".join([said, *("FAIL: at the end: " + p for p in problems), *("LEAK: " + x for x in leaks[:50]),
+                              *_tails(tmp)])
     except AssertionError as e:
         said = f"FAIL: {e}"
     finally:

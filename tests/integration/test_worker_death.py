@@ -7,6 +7,8 @@ import lib_leaks
 from lib import PREFIX, main
 from test_worker import echo, nothing_open, running, settled, sleeper
 
+SYS_PIDFD_GETFD = 438  # pidfd_getfd(2), on all architectures
+
 
 def child_named(worker, name):
     """The pid of petri-worker or petri-nursery beneath the supervisor."""
@@ -171,6 +173,62 @@ def test_supervisor_killed(t):
     worker.process.wait()
     second = t.worker("--lease", "1s", slots=2)
     t.equal(settled(t, second, "mid", "exited", timeout=40)["stdout"]["data"], "slept\n")
+
+
+def kept_lock(t, nursery):
+    """A copy of the fd with which a nursery holds its only slot's number, so that the lock outlives it. Return: fd, number."""
+    held = {}
+    for fd in os.listdir(f"/proc/{nursery}/fd"):
+        try:
+            name = os.readlink(f"/proc/{nursery}/fd/{fd}")
+        except OSError:
+            continue
+        if name.startswith("/run/petri/slot-"):
+            held[int(fd)] = int(name.rpartition("-")[2])
+    t.equal(len(held), 1, held)
+    (fd, number), pidfd = held.popitem(), os.pidfd_open(nursery)
+    copy = lib_leaks.LIBC.syscall(SYS_PIDFD_GETFD, pidfd, fd, 0)
+    os.close(pidfd)
+    t.check(copy >= 0, "pidfd_getfd")
+    return copy, number
+
+
+def outlived(t, end):
+    """A worker is killed, and is not quite gone yet when the next one starts and looks for what others left."""
+    first = t.worker(slots=1)
+    first.do(echo("first"))
+    lock, number = kept_lock(t, child_named(first, "petri-nursery"))
+    for pid in first.pids():
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    first.process.wait()
+
+    def left():
+        groups = [path for path in lib_leaks.cgroups() if os.path.basename(path) == f"slot-{number}"]
+        return groups + [path for path in [os.path.join(t.state, "slots", str(number))] if os.path.exists(path)]
+
+    second = t.worker(slots=1)
+    second.do(echo("second"))
+    time.sleep(0.5)
+    t.check(left(), "nothing was left: this test shows nothing")
+    end(second, lambda: os.close(lock))
+    t.eventually(lambda: not left(), f"what it left goes: {left()}", 15)
+    t.equal((second.stop(), left()), (0, []), second.log)
+
+
+def test_owner_that_dies_late(t):
+    """It is looked for again while the next worker works."""
+    outlived(t, lambda second, let_go: (let_go(), second.do(echo("third"))))
+
+
+def test_owner_that_dies_later_still(t):
+    """And once more when that one stops."""
+    def end(second, let_go):
+        let_go()
+        t.equal(second.stop(), 0, second.log)
+    outlived(t, end)
 
 
 def test_poison_job(t):
