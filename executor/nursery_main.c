@@ -2,7 +2,7 @@
  * petri-nursery: composes the pool's nursery with the layers' stamping. Started by the supervisor with
  *   fd 3: seqpacket socket to the worker   fd 4: the state directory   fd 5: the directory of slot locks
  * and as arguments the number of slots, "tmpfs" or "auto", the project ids of the slots (layers/stamp.h), which may be empty,
- * and "off", "try" or "require" for core scheduling. Static, libc only; see pool/nursery.h.
+ * "off", "try" or "require" for core scheduling, and "cache" or nothing (struct nursery_config). Static, libc only; see pool/nursery.h.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "base/parse.h"
 #include "base/sys.h"
+#include "layers/resident.h"
 #include "layers/stamp.h"
 #include "pool/cgroup.h"
 #include "pool/nursery.h"
@@ -104,6 +105,20 @@ static unsigned leftovers(void *env, unsigned *ret, unsigned cap)
 static void sweep(void *env, unsigned number)
 {
 	stamp_sweep(env, number);
+}
+
+static void charged(void *env, const struct wire_plan *plan, const uint64_t *inodes, size_t n, int list, uint64_t until_us)
+{
+	(void)env;
+	const struct stamp_plan p = {.layers = plan->layers, .nlayers = plan->nlayers, .host_usr = plan->host_usr != 0};
+	const struct resident_groups groups = {.inodes = inodes, .n = n};
+	resident_list(&p, &groups, list, until_us);
+}
+
+static void read_again(void *env, int list, uint64_t bytes)
+{
+	(void)env;
+	resident_read(list, bytes);
 }
 
 static void describe(void *env, struct wire_host *host)
@@ -271,6 +286,7 @@ int main(int argc, char **argv)
 	}
 	if (argc > 4 && strcmp(argv[4], "off") != 0)
 		config.cookie = strcmp(argv[4], "require") == 0 ? POOL_COOKIE_REQUIRED : POOL_COOKIE_TRY;
+	config.keep_cache = argc > 5 && strcmp(argv[5], "cache") == 0;
 	bool force_tmpfs = argc > 2 && strcmp(argv[2], "tmpfs") == 0;
 	config.nslots = (unsigned)nslots;
 	int r = own_process(&err);
@@ -286,7 +302,7 @@ int main(int argc, char **argv)
 		r = stamp_env_enter(&env, FD_STATE, STORE_UID_BASE, force_tmpfs, argc > 3 ? argv[3] : NULL, &err);
 	if (r == 0) {
 		(void)close(FD_STATE);
-		const struct nursery_stamper stamper = {.env = &env, .slot_init = slot_init, .make = make, .handed_over = handed_over, .resize = resize, .slow_to_clean = slow_to_clean, .detach = detach, .clean = clean, .slot_free = slot_free, .leftovers = leftovers, .sweep = sweep, .describe = describe};
+		const struct nursery_stamper stamper = {.env = &env, .slot_init = slot_init, .make = make, .handed_over = handed_over, .resize = resize, .slow_to_clean = slow_to_clean, .detach = detach, .clean = clean, .slot_free = slot_free, .leftovers = leftovers, .sweep = sweep, .charged = charged, .read_again = read_again, .describe = describe};
 		r = nursery_run(&config, &stamper, &tree, &err);
 		/* Let go first: of two that end together, one must find itself alone. */
 		struct flock none = {.l_type = F_UNLCK, .l_whence = SEEK_SET}, alone = {.l_type = F_WRLCK, .l_whence = SEEK_SET};

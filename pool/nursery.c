@@ -107,6 +107,7 @@ void nursery_reap(struct nursery *n)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		if (pid == n->sweeper.pid)
 			sweeper_reaped(n, status);
+		cache_reaped(n, pid);
 		for (unsigned i = 0; i < n->nslots; i++) {
 			if (n->slots[i].keeper.pid == pid)
 				n->slots[i].keeper.pid = -1; /* replaced when it is next needed */
@@ -153,6 +154,7 @@ static void shut_down(struct nursery *n)
 	}
 	for (unsigned i = 0; i < n->nslots; i++)
 		slot_close(n, &n->slots[i]);
+	cache_close(n);
 	last_sweep(n);
 }
 
@@ -203,7 +205,7 @@ static void loop(struct nursery *n, int signals)
 int nursery_run(const struct nursery_config *config, const struct nursery_stamper *stamper, struct cgroup_tree *tree,
 	struct err *err)
 {
-	struct nursery n = {.config = config, .stamper = stamper, .tree = tree, .peak_resets = true, .home_net = -1};
+	struct nursery n = {.config = config, .stamper = stamper, .tree = tree, .peak_resets = true, .home_net = -1, .cache.list = -1};
 	n.reserved = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if (n.reserved < 0)
 		return err_set(err, errno, "reserve an fd");

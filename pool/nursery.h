@@ -39,6 +39,10 @@ struct nursery_stamper {
 	/* Numbers of slots that have something in the scratch; at most cap. sweep: remove it (may be slow; at start only). */
 	unsigned (*leftovers)(void *env, unsigned *ret, unsigned cap);
 	void (*sweep)(void *env, unsigned number);
+	/* Write the paths of a plan's files that groups with these inodes (ascending) are charged with to @list (a memfd), until @until_us; and
+	 * have @bytes of them read again. In helpers. */
+	void (*charged)(void *env, const struct wire_plan *plan, const uint64_t *groups, size_t n, int list, uint64_t until_us);
+	void (*read_again)(void *env, int list, uint64_t bytes);
 	/* Fill in what the worker is told of the host. */
 	void (*describe)(void *env, struct wire_host *host);
 };
@@ -55,6 +59,7 @@ struct nursery_config {
 	int lock_dir; /* directory of the host-wide slot locks */
 	unsigned nslots;
 	enum pool_cookie cookie;
+	bool keep_cache;       /* images' files stay cached on no job's account; not worth it for a single job */
 	struct wire_host host; /* devices, filled by the caller */
 };
 

@@ -386,7 +386,10 @@ static void end_opener(struct slot *s)
 
 static void clean(struct nursery *n, struct slot *s)
 {
-	bool slow = n->stamper->slow_to_clean(n->stamper->env, s->stamp) || charged(s) > SLOW_CACHE_BYTES;
+	uint64_t now = charged(s);
+	s->left = now - MIN(now, s->cache_floor);
+	bool list = cache_list_begin(n, s, s->left);
+	bool slow = list || now > SLOW_CACHE_BYTES || n->stamper->slow_to_clean(n->stamper->env, s->stamp);
 	end_opener(s);
 	pid_t helper = 0;
 	if (slow) {
@@ -404,6 +407,8 @@ static void clean(struct nursery *n, struct slot *s)
 			int r = sys_keep_caps(SYS_CAP(SYS_ADMIN) | SYS_CAP(DAC_OVERRIDE) | SYS_CAP(FOWNER) | SYS_CAP(LINUX_IMMUTABLE));
 			if (r == 0)
 				r = n->stamper->clean(n->stamper->env, s->stamp, &err);
+			if (r == 0 && list)
+				cache_list(n, s);
 			if (r == 0)
 				drop_cache(n, s);
 			else
@@ -422,6 +427,7 @@ static void clean(struct nursery *n, struct slot *s)
 	if (slow)
 		(void)n->stamper->clean(n->stamper->env, s->stamp, NULL); /* no fork: slower, but clean */
 	drop_cache(n, s);
+	cache_dropped(n, s, s->left);
 	become_empty(n, s);
 }
 
@@ -442,10 +448,13 @@ static bool reuse_room(struct nursery *n, struct slot *s)
 	unsigned step = STEP_LEAF;
 	if (s->state != SLOT_ROOM || s->plan.fresh_room || !wire_plan_equal(&s->made_for, &s->plan) || s->leaf.dir < 0 || (hybrid(n) && leaf_is_worn(n, s)))
 		return false;
-	if (charged(s) > s->cache_floor + SLOW_CACHE_BYTES)
+	uint64_t now = charged(s);
+	s->left = now - MIN(now, s->cache_floor);
+	if (s->left > SLOW_CACHE_BYTES || cache_is_due(n, s, s->left))
 		return false; /* clean() has it done elsewhere */
 	end_opener(s);
 	drop_cache(n, s); /* before the leaf is removed: the kernel keeps one that has cached files, until it wants their memory */
+	cache_dropped(n, s, s->left);
 	int r = leaf_is_worn(n, s) ? make_leaf(n, s, &err) : 0;
 	if (r == 0) {
 		step = STEP_SCRATCH;
@@ -540,11 +549,13 @@ void slot_reaped(struct nursery *n, struct slot *s, pid_t pid, int status)
 			cleanup_close(&s->room_pidfd);
 		} else {
 			s->helper = 0;
+			cache_dropped(n, s, 0);
 		}
 		return;
 	}
 	if (pid == s->helper) {
 		s->helper = 0;
+		cache_dropped(n, s, s->left);
 		if (status != 0) {
 			s->state = SLOT_RETIRED;
 			tell(n, s, WIRE_FAILED, STEP_HELPER, -EIO, NULL, 0);

@@ -31,6 +31,22 @@ struct sweeper {
 	unsigned delay_ms; /* from then on */
 };
 
+/* When the files of a plan were looked for last, and are again: cache.c. */
+struct cached_plan {
+	uint64_t key, next_us, delay_us; /* next_us: CLOCK_MONOTONIC */
+};
+
+struct page_cache {
+	struct cached_plan plans[32];
+	int list;				       /* a memfd with the paths of a plan's files that were cached; or -1 */
+	uint64_t key;				       /* the plan */
+	bool listing;				       /* the helper of slot `slot` is filling it */
+	unsigned slot;				       /* index */
+	uint64_t began_us, next_us;		       /* when listing began; when it may next, for whatever plan */
+	pid_t reader;				       /* the child that has them read, or 0 */
+	uint64_t read_us, read_next_us, read_delay_us; /* the same of reading; how long it is put off after that */
+};
+
 struct nursery {
 	const struct nursery_config *config;
 	const struct nursery_stamper *stamper;
@@ -43,6 +59,7 @@ struct nursery {
 	struct slot *slots;
 	unsigned nslots;
 	struct sweeper sweeper;
+	struct page_cache cache;
 };
 
 struct slot {
@@ -62,6 +79,7 @@ struct slot {
 	struct wire_plan made_for; /* the room's plan, with the disk limits that hold now */
 	int net;		   /* the slot's empty network namespace, loopback down, for policies without sockets: shared only with
 				     * the slot's later jobs, since /proc/net shows a namespace's sockets to all in it. -1 where a keeper has it */
+	uint64_t left;		   /* bytes above cache_floor that its last job left charged */
 	uint64_t cache_floor;	   /* bytes charged to the leaf that reclaim could not take */
 	bool pending;		   /* a STAMP waits for the slot to be empty */
 	uint32_t seq;
@@ -87,6 +105,17 @@ void sweeper_start(struct nursery *n);
 void sweeper_reaped(struct nursery *n, int status);
 /* sweeper_has_retried - something is left, and that for longer than a single job takes to run. */
 bool sweeper_has_retried(const struct nursery *n);
+/* cache_is_due - a slot's last job left its leaf charged with cached files of its image, and it is time to see which. @left: bytes charged, in all. */
+bool cache_is_due(struct nursery *n, const struct slot *s, uint64_t left);
+/* cache_list_begin - if so, the slot's helper is to call cache_list(). */
+bool cache_list_begin(struct nursery *n, const struct slot *s, uint64_t left);
+/* cache_list - in that helper, when the job's own files are gone and before it reclaims. Takes two seconds at most. */
+void cache_list(struct nursery *n, const struct slot *s);
+/* cache_dropped - the leaf, which was left with @left bytes, has been reclaimed: what is listed is read again on the account of the cache's group. */
+void cache_dropped(struct nursery *n, const struct slot *s, uint64_t left);
+/* cache_reaped - a child of the nursery's ended. */
+void cache_reaped(struct nursery *n, pid_t pid);
+void cache_close(struct nursery *n);
 /* slot_let_go - in a forked child: close what it inherited of all slots but @mine (or NULL), and of the worker's socket. */
 void slot_let_go(struct nursery *n, const struct slot *mine);
 /* slot_stamp - @control and @last (or -1) become the slot's. */

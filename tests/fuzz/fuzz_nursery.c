@@ -273,6 +273,32 @@ void slot_sweep(struct nursery *n)
 {
 }
 
+bool cache_is_due(struct nursery *n, const struct slot *s, uint64_t left)
+{
+	return false;
+}
+
+bool cache_list_begin(struct nursery *n, const struct slot *s, uint64_t left)
+{
+	return false;
+}
+
+void cache_list(struct nursery *n, const struct slot *s)
+{
+}
+
+void cache_dropped(struct nursery *n, const struct slot *s, uint64_t left)
+{
+}
+
+void cache_reaped(struct nursery *n, pid_t pid)
+{
+}
+
+void cache_close(struct nursery *n)
+{
+}
+
 int sweeper_wait_ms(const struct nursery *n)
 {
 	return -1;
