@@ -5,7 +5,7 @@
  * Must: be refused with ENOSYS, each.
  * Stopped by: the fixed filter, which knows one architecture and no x32 bit.
  * Without it: (fixed filter and policies without a check of the architecture) "BROKEN: getpid by int 0x80"; with one of the two
- * left, nothing.
+ * left, nothing. On aarch64: "BROKEN: the 32-bit program's calls: it ended with 0xb".
  */
 #include <elf.h>
 #include <stdint.h>
