@@ -9,6 +9,8 @@ set(PETRI_WARNINGS
 set(PETRI_HARDENING -fstack-protector-strong -fstack-clash-protection -fno-strict-aliasing -fno-common)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64")
   list(APPEND PETRI_HARDENING -fcf-protection)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64")
+  list(APPEND PETRI_HARDENING -mbranch-protection=standard)
 endif()
 
 function(petri_target target)

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
@@ -16,15 +15,8 @@
 #include <sys/syscall.h>
 
 #include "base/cleanup.h"
+#include "base/machine.h"
 #include "base/sys.h"
-
-#if defined(__x86_64__)
-#define JAIL_ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define JAIL_ARCH AUDIT_ARCH_AARCH64
-#else
-#error "no seccomp architecture for this machine"
-#endif
 
 static const int bytes[] = {
 	SYS_read,
@@ -113,7 +105,7 @@ int jail_filter(bool pure)
 	/* The low words of arguments: both machines are little-endian. */
 	const struct sock_filter head[] = {
 		LOAD(DATA(arch)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, JAIL_ARCH, 1, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MACHINE_AUDIT_ARCH, 1, 0),
 		RETURN(SECCOMP_RET_KILL_PROCESS),
 		LOAD(DATA(nr)),
 		/* Memory that can be executed comes into being only before this filter. */

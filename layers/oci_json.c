@@ -13,6 +13,7 @@
 #include <jansson.h>
 
 #include "base/cleanup.h"
+#include "base/machine.h"
 #include "layers/oci.h"
 
 #define REFS_SHOWN 8
@@ -26,13 +27,7 @@ static void json_cleanup(json_t **json)
 
 const char *oci_machine(void)
 {
-#if defined(__x86_64__)
-	return "amd64";
-#elif defined(__aarch64__)
-	return "arm64";
-#else
-#error "no name of this machine in image indexes"
-#endif
+	return MACHINE_OCI_NAME;
 }
 
 /* Brackets and commas outside of strings bound both the depth and the number of values. */

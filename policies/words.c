@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/machine.h"
 
 struct word {
 	const char *name;
@@ -73,20 +74,13 @@ int policy_word_scmp_arch(const char *word)
 
 int policy_word_arch(const char *word, bool *ret_native)
 {
-#if defined(__x86_64__)
-	static const char native[] = "amd64";
-#elif defined(__aarch64__)
-	static const char native[] = "arm64";
-#else
-#error "petri knows x86-64 and aarch64"
-#endif
 	/* mips3l64n32 is Docker's own spelling, in profiles up to 20.10. */
 	static const char *const words[] = {"amd64", "arm64", "x86", "x32", "arm", "mips", "mips64", "mips64n32",
 		"mipsel", "mipsel64", "mipsel64n32", "mips3l64n32", "ppc", "ppc64", "ppc64le", "s390", "s390x", "parisc",
 		"parisc64", "riscv64", "loongarch64", "loong64", "m68k", "sh", "sheb"};
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
 		if (strcmp(word, words[i]) == 0) {
-			*ret_native = strcmp(word, native) == 0;
+			*ret_native = strcmp(word, MACHINE_OCI_NAME) == 0;
 			return 0;
 		}
 	}

@@ -24,6 +24,7 @@
 #include <sys/syscall.h>
 
 #include "base/cleanup.h"
+#include "base/machine.h"
 #include "base/sys.h"
 #include "pool/gate.h"
 
@@ -46,7 +47,7 @@ unsigned floor_build(struct sock_filter *insns, unsigned cap, bool sockets, bool
 	static const unsigned without_sockets[] = {SYS_socket, SYS_bind, SYS_connect, SYS_listen, SYS_accept, SYS_accept4};
 	unsigned n = 0;
 	add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)));
-	add(insns, cap, &n, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 1, 0));
+	add(insns, cap, &n, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MACHINE_AUDIT_ARCH, 1, 0));
 	add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, RET_NOSYS));
 	add(insns, cap, &n, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
 #if defined(__x86_64__)

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 
 #include "base/cleanup.h"
+#include "base/machine.h"
 
 static uint64_t key;
 
@@ -43,13 +44,13 @@ unsigned gate_calls(const unsigned **ret)
 unsigned gate_build(struct sock_filter *insns, unsigned cap, uint64_t with)
 {
 	const unsigned *calls, ncalls = gate_calls(&calls);
-	const unsigned low = offsetof(struct seccomp_data, args[5]), high = low + 4; /* both architectures are little endian */
+	const unsigned low = offsetof(struct seccomp_data, args[5]), high = low + 4; /* base/machine.h: little endian */
 	const unsigned total = 2 + 1 + ncalls + 1 + 5;
 	unsigned n = 0;
 	if (cap < total)
 		return 0;
 	insns[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
-	insns[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 0, (unsigned char)(total - 2));
+	insns[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MACHINE_AUDIT_ARCH, 0, (unsigned char)(total - 2));
 	insns[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
 	for (unsigned i = 0; i < ncalls; i++)
 		insns[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i], (unsigned char)(ncalls - i), 0);

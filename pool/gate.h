@@ -12,19 +12,9 @@
  */
 #pragma once
 
-#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/sched.h>
 #include <stdint.h>
-
-/* What seccomp_data.arch must be, in every filter of the pool. */
-#if defined(__x86_64__)
-#define NATIVE_ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define NATIVE_ARCH AUDIT_ARCH_AARCH64
-#else
-#error "petri knows the system calls of x86-64 and aarch64 only"
-#endif
 
 /* gate_key - the key of this process and of all that share or copy its memory; 0 until gate_make_key(). */
 uint64_t gate_key(void);

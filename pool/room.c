@@ -125,13 +125,14 @@ static int become_root(void)
 	return 0;
 }
 
-/* With a page below that cannot be touched. Return: its upper end. */
+/* With a page below that cannot be touched, of 4 KiB or, on some aarch64 kernels, 64. Return: its upper end. */
 static char *make_stack(void)
 {
-	char *p = mmap(NULL, ZYGOTE_STACK + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED || mprotect(p, 4096, PROT_NONE) < 0)
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	char *p = mmap(NULL, ZYGOTE_STACK + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED || mprotect(p, page, PROT_NONE) < 0)
 		return NULL;
-	return p + ZYGOTE_STACK + 4096;
+	return p + ZYGOTE_STACK + page;
 }
 
 /* The worker gets it for reading only: it may neither write nor truncate what other processes here have mapped. Nor may anybody here

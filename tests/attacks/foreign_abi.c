@@ -1,13 +1,15 @@
 /*
- * Tries: the kernel's other system call tables: all numbers of the 32-bit one by int 0x80, from 64-bit code and from a 32-bit code
- * segment that a far return enters; those of x32; and a wrapped number (high half set).
+ * Tries: the kernel's other system call tables. x86-64: all numbers of the 32-bit one by int 0x80, from 64-bit code and from a 32-bit
+ * code segment that a far return enters; those of x32; and a wrapped number (high half set). aarch64: all numbers of the 32-bit one,
+ * and ARM's private ones, from a 32-bit program, where CPU and kernel run such.
  * Must: be refused with ENOSYS, each.
  * Stopped by: the fixed filter, which knows one architecture and no x32 bit.
  * Without it: (fixed filter and policies without a check of the architecture) "BROKEN: getpid by int 0x80"; with one of the two
- * left, nothing.
+ * left, nothing. On aarch64: "BROKEN: the 32-bit program's calls: it ended with 0xb".
  */
-#include <signal.h>
-#include <sys/syscall.h>
+#include <elf.h>
+#include <stdint.h>
+#include <sys/wait.h>
 
 #include "reach.h"
 
@@ -45,11 +47,9 @@ static long from_32_bit_segment(char *low, long nr)
 			 : "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "memory", "cc");
 	return (int)ret;
 }
-#endif
 
-int main(void)
+static void foreign_tables(void)
 {
-#if defined(__x86_64__)
 	must(int80(20, 0, 0, 0) == -ENOSYS, "getpid by int 0x80"); /* before those that end or stop this process */
 	must_fail_as("getpid of x32", syscall(0x40000000 | SYS_getpid), ENOSYS);
 	int wrong = 0;
@@ -68,8 +68,78 @@ int main(void)
 	static const unsigned long odd[] = {0xffffffffUL, 0x80000000UL, 0xc0000000UL, 0x20000027UL};
 	for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++)
 		must_fail_as("a number far off", syscall((long)odd[i], 0, 0, 0, 0, 0, 0), ENOSYS);
-#else
-	held("no other table on this architecture");
+}
+#elif defined(__aarch64__)
+#define ARM_BASE 0x10000u
+
+/*
+ * A program of 32-bit ARM instructions, its headers and all one loaded segment. When all is as it should be it can neither speak nor
+ * exit: it ends by SIGILL then, and by SIGSEGV as soon as a call is answered with anything but -ENOSYS.
+ */
+static const struct {
+	Elf32_Ehdr head;
+	Elf32_Phdr load;
+	uint32_t code[18];
+} arm_program = {
+	.head = {
+		.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS32, ELFDATA2LSB, EV_CURRENT},
+		.e_type = ET_EXEC,
+		.e_machine = EM_ARM,
+		.e_version = EV_CURRENT,
+		.e_entry = ARM_BASE + sizeof(Elf32_Ehdr) + sizeof(Elf32_Phdr),
+		.e_phoff = sizeof(Elf32_Ehdr),
+		.e_flags = EF_ARM_EABI_VER5,
+		.e_ehsize = sizeof(Elf32_Ehdr),
+		.e_phentsize = sizeof(Elf32_Phdr),
+		.e_phnum = 1,
+	},
+	.load = {.p_type = PT_LOAD, .p_vaddr = ARM_BASE, .p_filesz = sizeof(arm_program), .p_memsz = sizeof(arm_program), .p_flags = PF_R | PF_X, .p_align = 0x10000},
+	.code = {
+		0xe3a04000, /* mov r4, #0 */
+		0xe3a05c02, /* mov r5, #512 */
+		0xe1a07004, /* call: mov r7, r4 */
+		0xe3a00000, /* mov r0, #0 */
+		0xe3a01000, /* mov r1, #0 */
+		0xe3a02000, /* mov r2, #0 */
+		0xe3a03000, /* mov r3, #0 */
+		0xef000000, /* svc #0 */
+		0xe3700026, /* cmn r0, #38: ENOSYS */
+		0x15811000, /* strne r1, [r1]: SIGSEGV */
+		0xe2844001, /* add r4, r4, #1 */
+		0xe1540005, /* cmp r4, r5 */
+		0x1afffff4, /* bne call */
+		0xe3550c02, /* cmp r5, #512 */
+		0x03a0480f, /* moveq r4, #0xf0000: the private ones, breakpoint to get_tls */
+		0x02845008, /* addeq r5, r4, #8 */
+		0x0afffff0, /* beq call */
+		0xe7f000f0, /* udf #0: SIGILL */
+	},
+};
+
+static void start_arm_program(void *arg)
+{
+	char *argv[] = {arg, NULL};
+	(void)execve(argv[0], argv, argv + 1);
+	if (errno != ENOEXEC)
+		broken("the 32-bit program: %s", strerror(errno));
+	_exit(errno == ENOEXEC ? 126 : 99);
+}
+
+static void foreign_tables(void)
+{
+	static char path[] = "/work/arm";
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700);
+	must(fd >= 0 && write(fd, &arm_program, sizeof(arm_program)) == (ssize_t)sizeof(arm_program) && close(fd) == 0, "a 32-bit program");
+	int status = in_child(start_arm_program, path);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 126)
+		held("this machine runs no 32-bit programs");
+	else
+		must(WIFSIGNALED(status) && WTERMSIG(status) == SIGILL, "the 32-bit program's calls: it ended with %#x", (unsigned)status);
+}
 #endif
+
+int main(void)
+{
+	foreign_tables();
 	return finish();
 }

@@ -27,7 +27,7 @@ static void frames(void)
 	static char page[8192];
 	memset(page, 1, sizeof(page));
 	unsigned long entry = 0;
-	if (fd >= 0 && pread(fd, &entry, sizeof(entry), (off_t)((unsigned long)page / 4096 * sizeof(entry))) == sizeof(entry))
+	if (fd >= 0 && pread(fd, &entry, sizeof(entry), (off_t)((unsigned long)page / (unsigned long)sysconf(_SC_PAGESIZE) * sizeof(entry))) == sizeof(entry))
 		seen = (entry & 0x7fffffffffffffUL) != 0;
 	must(!seen, "frame numbers of its own pages");
 }

@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include "attack.h"
 
@@ -24,7 +23,7 @@ int main(void)
 		pause();
 	}
 	if (fork() == 0) {
-		if (syscall(SYS_vfork) == 0)
+		if (raw_vfork() == 0)
 			pause();
 		_exit(0);
 	}

@@ -67,7 +67,8 @@ mount_scratch() {
 	fi
 	umount -l /scratch/repo
 	rmdir /scratch/repo
-	swapon /dev/vdb || die "cannot use the swap disk"
+	# The host made it for pages of its own size.
+	swapon /dev/vdb 2>/dev/null || { mkswap /dev/vdb >/dev/null && swapon /dev/vdb; } || die "cannot use the swap disk"
 }
 
 run_shell() {

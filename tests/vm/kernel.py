@@ -29,8 +29,8 @@ class VmError(Exception):
 class Kernel:
     """An unpacked kernel: image is what QEMU boots, modules the folder lib/modules/<release>."""
 
-    def __init__(self, version, directory):
-        self.version, self.dir = version, directory
+    def __init__(self, version, directory, arch):
+        self.version, self.dir, self.arch = version, directory, arch
         self.release = os.path.basename(glob.glob(os.path.join(directory, "lib/modules/*"))[0])
         self.modules = os.path.join(directory, "lib/modules", self.release)
         self.vmlinuz = os.path.join(directory, "boot", "vmlinuz-" + self.release)
@@ -86,8 +86,9 @@ def mirrors():
     return found
 
 
-def private_apt(suites, directory):
-    """An apt configuration in directory that knows the suites, on the machine's own mirror. Return: Apt, or None."""
+def private_apt(suites, directory, arch=None):
+    """An apt configuration in directory that knows the suites, on the machine's own mirror; with arch, of a machine of that
+    kind on which nothing is installed. Return: Apt, or None."""
     known = mirrors()
     lines = []
     for suite in suites:
@@ -106,21 +107,25 @@ def private_apt(suites, directory):
         f.write(f'Dir::Etc::sourcelist "{directory}/sources.list";\nDir::Etc::sourceparts "{directory}/parts";\n'
                 f'Dir::State::lists "{directory}/lists";\nDir::Cache "{directory}/cache";\n'
                 'APT::Sandbox::User "root";\nAcquire::Languages "none";\n')
+        if arch:
+            open(os.path.join(directory, "status"), "w", encoding="utf-8").close()
+            f.write(f'APT::Architecture "{arch}";\nAPT::Architectures {{ "{arch}"; }};\n'
+                    f'Dir::State::status "{directory}/status";\n')
     apt = Apt(config)
     apt("apt-get", "update", "-q")
     return apt
 
 
-def find_package(version, arch, tmp):
-    """Return: (Apt that has it, package)."""
+def find_package(version, arch, foreign, tmp):
+    """Return: (Apt that has it, package). The machine's own apt knows nothing of a foreign architecture."""
     apt = Apt()
-    package = apt.image_package(version, arch)
+    package = None if foreign else apt.image_package(version, arch)
     if package:
         return apt, package
     for suite in VERSIONS[version][1]:
         directory = os.path.join(tmp, "apt-" + suite)
         os.mkdir(directory)
-        apt = private_apt((suite,), directory)
+        apt = private_apt((suite,), directory, arch if foreign else None)
         package = apt.image_package(version, arch) if apt else None
         if package:
             return apt, package
@@ -148,34 +153,35 @@ def decompress(vmlinuz, vmlinux):
     return True
 
 
-def unpack(deb, directory):
+def unpack(deb, directory, arch):
     subprocess.run(["dpkg", "-x", deb, directory], check=True)
     modules = glob.glob(os.path.join(directory, "lib/modules/*"))
     if len(modules) != 1:
         raise VmError(f"{os.path.basename(deb)} has no lib/modules/<release>")
     release = os.path.basename(modules[0])
     subprocess.run(["depmod", "-b", directory, release], check=True)
-    decompress(os.path.join(directory, "boot", "vmlinuz-" + release), os.path.join(directory, "vmlinux"))
+    if arch == "amd64":
+        decompress(os.path.join(directory, "boot", "vmlinuz-" + release), os.path.join(directory, "vmlinux"))
 
 
-def fetch(version, cache, say):
-    """Return: the Kernel of that version, downloaded when the cache has none."""
+def fetch(version, cache, say, arch="amd64"):
+    """Return: the Kernel of that version for that architecture, downloaded when the cache has none."""
     if version not in VERSIONS:
         raise VmError(f"no kernel {version}: choose one of {', '.join(VERSIONS)}")
-    arch = output("dpkg", "--print-architecture").strip()
-    if arch != "amd64":
-        raise VmError(f"the VM harness knows only amd64, and this machine is {arch or 'without dpkg'}")
-    target = os.path.join(cache, f"kernel-{version}-{RECIPE}")
+    here = output("dpkg", "--print-architecture").strip()
+    if here != "amd64":
+        raise VmError(f"the VM harness runs only on amd64, and this machine is {here or 'without dpkg'}")
+    target = os.path.join(cache, f"kernel-{version}-{RECIPE}" + ("" if arch == here else f"-{arch}"))
     if not os.path.isdir(target):
         os.makedirs(cache, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as tmp:
-            apt, package = find_package(version, arch, tmp)
+            apt, package = find_package(version, arch, arch != here, tmp)
             say(f"kernel {version}: downloading {package}")
             deb = apt.download(package, tmp)
             if not deb:
                 raise VmError(f"apt-get download {package} failed: run apt-get update, and see what that command says")
             tree = os.path.join(tmp, "tree")
             os.mkdir(tree)
-            unpack(deb, tree)
+            unpack(deb, tree, arch)
             os.rename(tree, target)
-    return Kernel(version, target)
+    return Kernel(version, target, arch)

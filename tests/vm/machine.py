@@ -25,7 +25,7 @@ MEMORY_MIB = 2560
 MAX_OUTPUT = 256 << 20  # a job that prints without end is stopped
 VIRTIOFSD = ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd", "/usr/bin/virtiofsd")
 LIBC = ctypes.CDLL(None, use_errno=True)
-PR_SET_PDEATHSIG, CLONE_NEWNS, MS_REC, MS_PRIVATE = 1, 0x20000, 0x4000, 0x40000
+PR_SET_PDEATHSIG, CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 1, 0x20000, 0x1000, 0x4000, 0x40000
 SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 
 
@@ -38,12 +38,15 @@ def die_with_parent():
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def read_only_root():
+def read_only_root(binds=()):
     """For virtiofsd: a mount namespace of its own in which nothing of the host can be written, so that whatever
-    happens in the VM cannot reach the host's files."""
+    happens in the VM cannot reach the host's files. binds: (directory, where it is to be seen as well)."""
     die_with_parent()
     if LIBC.unshare(CLONE_NEWNS) or LIBC.mount(None, b"/", None, MS_REC | MS_PRIVATE, None):
         raise OSError(ctypes.get_errno(), "a mount namespace for virtiofsd")
+    for source, target in binds:
+        if LIBC.mount(os.fsencode(source), os.fsencode(target), None, MS_BIND, None):
+            raise OSError(ctypes.get_errno(), f"bind {source} to {target}")
     attr = MountAttr(attr_set=MOUNT_ATTR_RDONLY)
     if LIBC.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, b"/", AT_RECURSIVE, ctypes.byref(attr), ctypes.sizeof(attr)):
         raise OSError(ctypes.get_errno(), "mount_setattr")
@@ -67,6 +70,8 @@ def qemu_version():
 
 class Machine:
     """with Machine(kernel, seconds) as vm: vm.run(job). The job is a dict of bash variables for guest.sh."""
+    root = "/"  # what the guest sees as its root
+    program, console_device = "qemu-system-x86_64", "ttyS0"
 
     def __init__(self, kernel, deadline_s):
         self.kernel, self.deadline_s = kernel, deadline_s
@@ -118,6 +123,10 @@ class Machine:
                 else:
                     f.write(f"export {name}={quote(value)}\n")
 
+    def binds(self):
+        """What is to be seen beneath root beside what lies there: (directory, place beneath root)."""
+        return ()
+
     def start_virtiofsd(self):
         program = next((p for p in VIRTIOFSD if os.access(p, os.X_OK)), None)
         if not program:
@@ -129,13 +138,14 @@ class Machine:
             argv = [program, f"--fd={fd}"]
             if "/lib/qemu/" in program:  # the one in C, of QEMU before 8.0
                 files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-                argv += ["-f", f"--rlimit-nofile={files}", "-o", "source=/,cache=always,xattr,no_posix_lock,no_flock,"
+                argv += ["-f", f"--rlimit-nofile={files}", "-o", f"source={self.root},cache=always,xattr,no_posix_lock,no_flock,"
                          "sandbox=chroot,log_level=err"]
             else:
-                argv += ["--shared-dir=/", "--cache=always", "--xattr", "--sandbox=chroot", "--log-level=error"]
+                argv += [f"--shared-dir={self.root}", "--cache=always", "--xattr", "--sandbox=chroot", "--log-level=error"]
+            binds = self.binds()
             with open(self.path("virtiofsd.log"), "wb") as log:
                 child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(fd,),
-                                         preexec_fn=read_only_root, start_new_session=True)
+                                         preexec_fn=lambda: read_only_root(binds), start_new_session=True)
         self.children.append(child)
 
     def accelerator_flags(self):
@@ -145,8 +155,11 @@ class Machine:
         single = self.kernel.version == "6.12" and qemu_version() < (10, 0)
         return ["-accel", f"tcg,thread={'single' if single else 'multi'},tb-size=512", "-cpu", "Nehalem,cx16=off"]
 
+    def machine_flags(self):
+        return ["-machine", "q35,memory-backend=mem", *self.accelerator_flags()]
+
     def kernel_line(self):
-        words = ["console=ttyS0", "quiet", "loglevel=4", "panic=-1", "cgroup_no_v1=all", "audit=0", "mitigations=off",
+        words = [f"console={self.console_device}", "quiet", "loglevel=4", "panic=-1", "cgroup_no_v1=all", "audit=0", "mitigations=off",
                  "nokaslr", "tsc=reliable", "no_timer_check", "random.trust_cpu=on", "rcupdate.rcu_expedited=1",
                  "cryptomgr.notests=1", f"petri.guest={HERE}/guest.sh", f"petri.job={self.path('job')}"]
         if self.accelerator == "tcg":
@@ -154,9 +167,8 @@ class Machine:
         return " ".join(words)
 
     def qemu(self, interactive):
-        argv = ["qemu-system-x86_64", "-machine", "q35,memory-backend=mem", "-object",
-                f"memory-backend-memfd,id=mem,size={MEMORY_MIB}M,share=on", "-m", str(MEMORY_MIB), "-smp", "2",
-                *self.accelerator_flags(), "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+        argv = [self.program, *self.machine_flags(), "-object",
+                f"memory-backend-memfd,id=mem,size={MEMORY_MIB}M,share=on", "-m", str(MEMORY_MIB), "-smp", "2", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
                 "-kernel", self.kernel.image, "-initrd", self.kernel.initramfs, "-append", self.kernel_line(),
                 "-chardev", f"file,id=serial,path={self.path('serial')}", "-serial", "chardev:serial",
                 "-chardev", f"socket,id=fs,path={self.path('virtiofs.sock')}",
