@@ -43,7 +43,7 @@ HOST_ONLY = (r"^unit/(parse|base|base64|utf8?|job|job_bounds|limits|result|redis
              r"badinput/|worker/(?!submit_and_wait|sigterm)|worker_death/(nursery_term|nursery_that|term_)|"
              r"collect/(?!commit|blob|of_a_job)|streams/(?!stdin)|store/(?!store_|init|boot|mount)|"
              r"attacks_leftovers/(?!the_slot)|attacks_results/|attacks_petri/|privileges/(?!table)|"
-             r"metrics/|queue_admin/|redis_[a-z]+/|client[a-z_]*/|config[a-z_]*/|systemd/)")
+             r"page_cache/(?!an_images)|metrics/|queue_admin/|redis_[a-z]+/|client[a-z_]*/|config[a-z_]*/|systemd/)")
 SCALE = "10"  # an exec under emulation takes 10 to 20 times as long
 DEADLINE_S = {"test": 1800, "demo": 1800, "run": 600, "shell": 0}
 
