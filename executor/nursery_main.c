@@ -115,10 +115,11 @@ static void charged(void *env, const struct wire_plan *plan, const uint64_t *ino
 	resident_list(&p, &groups, list, until_us);
 }
 
-static void read_again(void *env, int list, uint64_t bytes)
+static void read_again(void *env, int list, const uint64_t *inodes, size_t n, uint64_t bytes)
 {
 	(void)env;
-	resident_read(list, bytes);
+	const struct resident_groups groups = {.inodes = inodes, .n = n};
+	resident_read(list, &groups, bytes);
 }
 
 static void describe(void *env, struct wire_host *host)
@@ -307,7 +308,10 @@ int main(int argc, char **argv)
 		/* Let go first: of two that end together, one must find itself alone. */
 		struct flock none = {.l_type = F_UNLCK, .l_whence = SEEK_SET}, alone = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 		(void)fcntl(tree_lock, F_OFD_SETLK, &none);
-		cgroup_tree_close(&tree, fcntl(tree_lock, F_OFD_SETLK, &alone) == 0);
+		bool last = fcntl(tree_lock, F_OFD_SETLK, &alone) == 0;
+		if (last)
+			cache_remove(&tree);
+		cgroup_tree_close(&tree, last);
 	}
 	if (r < 0) {
 		log_error("nursery: %s", err_msg(&err));

@@ -19,18 +19,26 @@
 #define DEPTH_MAX 40	     /* an fd each */
 #define LIST_MAX (16u << 20) /* bytes */
 #define BUFFER 65536u
-#define SAMPLES 4u /* pages of a file: its beginning may be cached by another than the rest */
+#define LIST_SAMPLES 4u	  /* pages of a file: its beginning may be cached by another than the rest */
+#define READ_SAMPLES 128u /* of the few that are listed, closer */
 #define PM_PRESENT (UINT64_C(1) << 63)
 #define PM_FRAME ((UINT64_C(1) << 55) - 1)
 #define PIECE (128u << 10)
 #define HOLES_MAX (1u << 20) /* a file with more than that is not read: holes would be filled with pages of zeros */
 #define READ_FLAGS (O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW | O_NOATIME)
 
-struct listing {
+/* How it is known whose a page is. */
+struct owners {
 	const struct resident_groups *groups;
-	int fd, pagemap, owners;
+	int pagemap, kpagecgroup;
+	size_t page;
+};
+
+struct listing {
+	struct owners owners;
+	int fd;
 	uint64_t until_us;
-	size_t written, buffered, page;
+	size_t written, buffered;
 	char path[PATH_MAX];
 	char buffer[BUFFER];
 };
@@ -50,38 +58,57 @@ static bool is_one_of(const struct resident_groups *groups, uint64_t inode)
 	return false;
 }
 
+static void owners_open(struct owners *o, const struct resident_groups *groups)
+{
+	o->groups = groups;
+	o->page = (size_t)sysconf(_SC_PAGESIZE);
+	o->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	o->kpagecgroup = open("/proc/kpagecgroup", O_RDONLY | O_CLOEXEC);
+}
+
+static void owners_close(struct owners *o)
+{
+	cleanup_close(&o->pagemap);
+	cleanup_close(&o->kpagecgroup);
+}
+
 /* Whether a page of a mapping, if it is cached, is on the account of one of the groups. By madvise(2) and not by looking: a file that
  * is cut short meanwhile would be a signal. */
-static bool page_is_theirs(const struct listing *l, char *at)
+static bool page_is_theirs(const struct owners *o, char *at)
 {
 	unsigned char cached = 0;
 	uint64_t entry = 0, inode = 0;
-	if (mincore(at, l->page, &cached) < 0 || !(cached & 1) || madvise(at, l->page, MADV_POPULATE_READ) < 0)
+	if (mincore(at, o->page, &cached) < 0 || !(cached & 1) || madvise(at, o->page, MADV_POPULATE_READ) < 0)
 		return false;
-	if (pread(l->pagemap, &entry, sizeof(entry), (off_t)((uintptr_t)at / l->page * sizeof(entry))) != sizeof(entry) || !(entry & PM_PRESENT))
+	if (pread(o->pagemap, &entry, sizeof(entry), (off_t)((uintptr_t)at / o->page * sizeof(entry))) != sizeof(entry) || !(entry & PM_PRESENT))
 		return false;
 	uint64_t frame = entry & PM_FRAME;
-	return frame != 0 && pread(l->owners, &inode, sizeof(inode), (off_t)(frame * sizeof(inode))) == sizeof(inode) && is_one_of(l->groups, inode);
+	return frame != 0 && pread(o->kpagecgroup, &inode, sizeof(inode), (off_t)(frame * sizeof(inode))) == sizeof(inode) && is_one_of(o->groups, inode);
 }
 
-static bool is_theirs(const struct listing *l, int dir, const char *name)
+static bool file_is_theirs(const struct owners *o, int fd, uint64_t size, size_t samples)
+{
+	size_t pages = ((size_t)size + o->page - 1) / o->page;
+	char *map = mmap(NULL, pages * o->page, PROT_READ, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		return false;
+	bool theirs = false;
+	for (size_t i = 0; !theirs && i < samples; i++)
+		theirs = page_is_theirs(o, map + (pages - 1) * i / (samples - 1) * o->page);
+	(void)munmap(map, pages * o->page);
+	return theirs;
+}
+
+static bool is_theirs(const struct owners *o, int dir, const char *name)
 {
 	char byte;
 	const struct iovec one = {.iov_base = &byte, .iov_len = 1};
 	struct stat st;
 	_cleanup_close_ int fd = openat(dir, name, READ_FLAGS);
 	/* Most are not cached at all; this is the quickest way to know. */
-	if (fd < 0 || preadv2(fd, &one, 1, 0, RWF_NOWAIT) != 1 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size <= 0)
+	if (fd < 0 || preadv2(fd, &one, 1, 0, RWF_NOWAIT) != 1)
 		return false;
-	size_t pages = ((size_t)st.st_size + l->page - 1) / l->page;
-	char *map = mmap(NULL, pages * l->page, PROT_READ, MAP_SHARED, fd, 0);
-	if (map == MAP_FAILED)
-		return false;
-	bool theirs = false;
-	for (size_t i = 0; !theirs && i < SAMPLES; i++)
-		theirs = page_is_theirs(l, map + (pages - 1) * i / (SAMPLES - 1) * l->page);
-	(void)munmap(map, pages * l->page);
-	return theirs;
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 && file_is_theirs(o, fd, (uint64_t)st.st_size, LIST_SAMPLES);
 }
 
 static void flush(struct listing *l)
@@ -132,7 +159,7 @@ static void walk(struct listing *l, int fd, size_t len, unsigned depth)
 		unsigned char type = type_of(dirfd(dir), e);
 		l->path[len] = '/';
 		memcpy(l->path + len + 1, e->d_name, name + 1);
-		if (type == DT_REG && is_theirs(l, dirfd(dir), e->d_name)) {
+		if (type == DT_REG && is_theirs(&l->owners, dirfd(dir), e->d_name)) {
 			add(l, len + 1 + name);
 		} else if (type == DT_DIR && depth < DEPTH_MAX) {
 			int sub = openat(dirfd(dir), e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW | O_NOATIME);
@@ -153,28 +180,24 @@ static void list_tree(struct listing *l)
 static struct listing *begin(const struct resident_groups *groups, int list, uint64_t until_us)
 {
 	static struct listing l;
-	l.groups = groups;
 	l.fd = list;
 	l.until_us = until_us;
 	l.written = l.buffered = 0;
-	l.page = (size_t)sysconf(_SC_PAGESIZE);
-	l.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	l.owners = open("/proc/kpagecgroup", O_RDONLY | O_CLOEXEC);
+	owners_open(&l.owners, groups);
 	return &l;
 }
 
 static void end(struct listing *l)
 {
 	flush(l);
-	cleanup_close(&l->pagemap);
-	cleanup_close(&l->owners);
+	owners_close(&l->owners);
 }
 
 void resident_list_tree(const char *path, const struct resident_groups *groups, int list, uint64_t until_us)
 {
 	struct listing *l = begin(groups, list, until_us);
 	(void)snprintf(l->path, sizeof(l->path), "%s", path);
-	if (l->pagemap >= 0 && l->owners >= 0)
+	if (l->owners.pagemap >= 0 && l->owners.kpagecgroup >= 0)
 		list_tree(l);
 	end(l);
 }
@@ -198,7 +221,7 @@ void resident_list(const struct stamp_plan *plan, const struct resident_groups *
 }
 
 /* Return: the bytes that it may have read. */
-static uint64_t read_in(const char *path, uint64_t most)
+static uint64_t read_in(const struct owners *o, const char *path, uint64_t most)
 {
 	const struct open_how how = {.flags = READ_FLAGS, .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
 	_cleanup_close_ int fd = sys_openat2(AT_FDCWD, path, &how);
@@ -208,15 +231,17 @@ static uint64_t read_in(const char *path, uint64_t most)
 	uint64_t size = (uint64_t)st.st_size;
 	if (size > (uint64_t)st.st_blocks * 512 + HOLES_MAX || size > most)
 		return 0;
-	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	if (file_is_theirs(o, fd, size, READ_SAMPLES))
+		(void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 	/* One call reads no more than the device's readahead. */
 	for (uint64_t at = 0; at < size; at += PIECE)
 		(void)readahead(fd, (off64_t)at, PIECE);
 	return size;
 }
 
-void resident_read(int list, uint64_t bytes)
+void resident_read(int list, const struct resident_groups *groups, uint64_t bytes)
 {
+	struct owners owners;
 	struct stat st;
 	if (fstat(list, &st) < 0 || st.st_size <= 0)
 		return;
@@ -224,12 +249,14 @@ void resident_read(int list, uint64_t bytes)
 	char *paths = mmap(NULL, size, PROT_READ, MAP_PRIVATE, list, 0);
 	if (paths == MAP_FAILED)
 		return;
+	owners_open(&owners, groups);
 	for (size_t at = 0; at < size && bytes > 0;) {
 		size_t len = strnlen(paths + at, size - at);
 		if (at + len == size)
 			break; /* cut off */
-		bytes -= read_in(paths + at, bytes);
+		bytes -= read_in(&owners, paths + at, bytes);
 		at += len + 1;
 	}
+	owners_close(&owners);
 	(void)munmap(paths, size);
 }

@@ -24,7 +24,8 @@ struct resident_groups {
 void resident_list(const struct stamp_plan *plan, const struct resident_groups *groups, int list, uint64_t until_us);
 void resident_list_tree(const char *path, const struct resident_groups *groups, int list, uint64_t until_us);
 /*
- * resident_read - have the files of a list let go of by the cache and read again, at most @bytes in all, which charges the caller's
- * group. What is gone or no regular file any more is passed over, and pages that somebody has mapped stay whose they are.
+ * resident_read - have the files of a list read into the cache, at most @bytes in all, which charges the caller's group. The cache lets go
+ * of those that these groups are charged with first, except for pages that somebody has mapped: they stay whose they are. What is gone or
+ * no regular file any more is passed over.
  */
-void resident_read(int list, uint64_t bytes);
+void resident_read(int list, const struct resident_groups *groups, uint64_t bytes);

@@ -34,6 +34,7 @@
 #define LIST_US 2000000	       /* the slot waits for it */
 #define REST 10		       /* times as long as looking took it is not done again, for whatever plan: a tenth of a CPU at most */
 #define AGAIN_US 1000000       /* until a plan's files are looked for again; doubled each time: it may be the job's own files that it leaves */
+#define READ_AGAIN_US 250000
 #define AGAIN_US_MAX 600000000u
 
 static uint64_t most_bytes(void)
@@ -101,7 +102,7 @@ bool cache_list_begin(struct nursery *n, const struct slot *s, uint64_t left)
 	c->slot = s->index;
 	c->listing = true;
 	c->began_us = now_us();
-	c->read_delay_us = AGAIN_US;
+	c->read_delay_us = READ_AGAIN_US;
 	struct cached_plan *plan = entry_of(c, c->key);
 	plan->next_us = c->began_us + plan->delay_us;
 	plan->delay_us = MIN(plan->delay_us * 2, AGAIN_US_MAX);
@@ -115,8 +116,10 @@ static int compare(const void *a, const void *b)
 }
 
 /* The groups of the slots, and the one above them, which has what is left of groups that were removed. Return: how many. */
-static size_t groups_of(const struct nursery *n, uint64_t *ret)
+static size_t groups_of(const struct nursery *n, const uint64_t **ret_groups)
 {
+	static uint64_t ret[POOL_SLOTS_MAX + 1]; /* a child's only ones */
+	*ret_groups = ret;
 	bool v2 = n->tree->driver == POOL_DRIVER_V2;
 	int parent = v2 ? n->tree->unified : n->tree->v1[V1_MEMORY];
 	struct stat st;
@@ -138,35 +141,53 @@ void cache_list(struct nursery *n, const struct slot *s)
 	/* What the job wrote to a disk has been deleted by now. */
 	if (files_charged(n, s) < LEAST_BYTES)
 		return;
-	static uint64_t groups[POOL_SLOTS_MAX + 1];
-	n->stamper->charged(n->stamper->env, &s->made_for, groups, groups_of(n, groups), n->cache.list, now_us() + LIST_US);
+	const uint64_t *groups;
+	size_t count = groups_of(n, &groups);
+	n->stamper->charged(n->stamper->env, &s->made_for, groups, count, n->cache.list, now_us() + LIST_US);
 }
 
-/* Where the controller is, a group beside the jobs'. It outlives petri: what it is charged with would keep it as a dying group otherwise. */
+/* The group above the jobs', in the hierarchy that has the memory controller. Return: an fd, or -1. */
+static int open_parent(const struct cgroup_tree *tree)
+{
+	if (tree->driver == POOL_DRIVER_V2)
+		return openat(tree->unified, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fcntl(tree->v1[V1_MEMORY], F_DUPFD_CLOEXEC, 0);
+}
+
 static int enter_group(const struct cgroup_tree *tree, uint64_t bytes)
 {
-	bool v2 = tree->driver == POOL_DRIVER_V2;
-	_cleanup_close_ int parent = v2 ? openat(tree->unified, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : fcntl(tree->v1[V1_MEMORY], F_DUPFD_CLOEXEC, 0);
+	_cleanup_close_ int parent = open_parent(tree);
 	char text[24];
 	if (parent < 0 || (mkdirat(parent, GROUP, 0755) < 0 && errno != EEXIST))
 		return -errno;
 	(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)bytes);
-	int r = fd_put(parent, v2 ? GROUP "/memory.high" : GROUP "/memory.limit_in_bytes", text);
+	int r = fd_put(parent, tree->driver == POOL_DRIVER_V2 ? GROUP "/memory.high" : GROUP "/memory.limit_in_bytes", text);
 	return r < 0 ? r : fd_put(parent, GROUP "/cgroup.procs", "0");
+}
+
+void cache_remove(const struct cgroup_tree *tree)
+{
+	_cleanup_close_ int parent = open_parent(tree);
+	_cleanup_close_ int fd = parent < 0 ? -1 : openat(parent, tree->driver == POOL_DRIVER_V2 ? GROUP "/memory.current" : GROUP "/memory.usage_in_bytes", O_RDONLY | O_CLOEXEC);
+	uint64_t bytes = 0;
+	if (fd >= 0 && fd_pread_u64(fd, &bytes) == 0 && bytes < LEAST_BYTES)
+		(void)unlinkat(parent, GROUP, AT_REMOVEDIR);
 }
 
 static _Noreturn void read_again(struct nursery *n)
 {
+	const uint64_t *groups;
 	uint64_t bytes = most_bytes();
+	size_t count = groups_of(n, &groups);
 	slot_let_go(n, NULL);
 	/* The jobs' own reads come first. */
 	(void)setpriority(PRIO_PROCESS, 0, 10);
 	(void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7));
 	int r = enter_group(n->tree, bytes);
 	if (r == 0)
-		r = sys_keep_caps(SYS_CAP(DAC_OVERRIDE) | SYS_CAP(FOWNER)); /* to read what only root may, without changing when it was read */
+		r = sys_keep_caps(SYS_CAP(SYS_ADMIN) | SYS_CAP(DAC_OVERRIDE) | SYS_CAP(FOWNER)); /* whose a page is; to read what only root may, without changing when it was read */
 	if (r == 0)
-		n->stamper->read_again(n->stamper->env, n->cache.list, bytes);
+		n->stamper->read_again(n->stamper->env, n->cache.list, groups, count, bytes);
 	else
 		log_write(LOG_WARN_, "nursery: page cache: error=%d, ignoring", r);
 	_exit(0);

@@ -40,9 +40,9 @@ struct nursery_stamper {
 	unsigned (*leftovers)(void *env, unsigned *ret, unsigned cap);
 	void (*sweep)(void *env, unsigned number);
 	/* Write the paths of a plan's files that groups with these inodes (ascending) are charged with to @list (a memfd), until @until_us; and
-	 * have @bytes of them read again. In helpers. */
+	 * have @bytes of them read again on the caller's account. In helpers. */
 	void (*charged)(void *env, const struct wire_plan *plan, const uint64_t *groups, size_t n, int list, uint64_t until_us);
-	void (*read_again)(void *env, int list, uint64_t bytes);
+	void (*read_again)(void *env, int list, const uint64_t *groups, size_t n, uint64_t bytes);
 	/* Fill in what the worker is told of the host. */
 	void (*describe)(void *env, struct wire_host *host);
 };
@@ -68,3 +68,9 @@ struct cgroup_tree;
 /* nursery_run - serve until the worker's socket closes or SIGTERM; then kill and remove all slots. Return: 0, -errno. */
 int nursery_run(const struct nursery_config *config, const struct nursery_stamper *stamper, struct cgroup_tree *tree,
 	struct err *err);
+
+/*
+ * cache_remove - take away the group that images' files are cached for, if it is charged with little: one that is charged would linger, and
+ * nobody would see for what. For the last who uses the tree.
+ */
+void cache_remove(const struct cgroup_tree *tree);

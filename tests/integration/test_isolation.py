@@ -360,7 +360,7 @@ def test_nothing_is_left_for_the_next_job(t):
     worker = t.worker(slots=1)
     first = worker.do({"id": "first", "argv": [PYTHON, "-c", FIND]})
     for number, tail in enumerate(("", "\nwhile True: pass")):
-        left = worker.do({"id": f"leave-{number}", "argv": [PYTHON, "-c", LEAVE + tail], "limits": {"cpu_ms": 300}})
+        left = worker.do({"id": f"leave-{number}", "argv": [PYTHON, "-c", LEAVE + tail], "limits": {"cpu_ms": int(300 * t.scale)}})
         t.equal(left["status"], "cpu_limit" if tail else "exited", left)
         t.check("-1" not in left["stdout"]["data"].split(), left)
         found = worker.do({"id": f"find-{number}", "argv": [PYTHON, "-c", FIND]})

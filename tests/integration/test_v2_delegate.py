@@ -70,7 +70,7 @@ def test_groups_below_the_unit(t):
     t.eventually(lambda: held(jobs), "the job's limit is on a leaf below the unit", 20)
     t.equal(procs(unit), [], "processes in the unit's own group")
     t.check(str(process.pid) in procs(os.path.join(unit, "self")), "the supervisor is not where petri's processes belong")
-    t.check(not os.path.exists(os.path.join(TREE, "petri")), "groups at the root of the tree")
+    t.check(not os.path.exists(os.path.join(TREE, "petri", "jobs")), "groups at the root of the tree")
     t.check(any(procs(os.path.join(leaf, "job")) for leaf in leaves(jobs) if limit_of(leaf) == 64 << 20), "no process under the job's limit")
     out, err = process.communicate(b"hello", 30 * SCALE)
     t.equal((process.returncode, out), (0, b"hello"), err)

@@ -18,6 +18,7 @@
 #define SIZE (3u << 20)
 
 static char dir[64], path[128];
+static const struct resident_groups nobody;
 
 static int memfd(const char *text, size_t len)
 {
@@ -87,9 +88,9 @@ Test(stamp_resident, a_file_is_read_again)
 	int fd = make_cold("cold", SIZE);
 	if (on_disk() && cached_pages(fd, SIZE) == 0) {
 		int list = memfd(path, strlen(path) + 1);
-		resident_read(list, SIZE - 1);
+		resident_read(list, &nobody, SIZE - 1);
 		cr_expect_eq(cached_pages(fd, SIZE), 0, "more was read than there is room for");
-		resident_read(list, SIZE);
+		resident_read(list, &nobody, SIZE);
 		cr_expect(eventually_cached(fd, SIZE), "%zu pages", cached_pages(fd, SIZE));
 		close(list);
 	}
@@ -117,7 +118,7 @@ Test(stamp_resident, nothing_but_files_is_read, .timeout = 30)
 	len += (size_t)snprintf(list + len, sizeof(list) - len, "%s/cold", dir); /* without its NUL */
 	int lists[] = {memfd(list, len), memfd("", 0), memfd("\0\0\0", 3)};
 	for (size_t i = 0; i < 3; i++) {
-		resident_read(lists[i], UINT64_MAX);
+		resident_read(lists[i], &nobody, UINT64_MAX);
 		close(lists[i]);
 	}
 	if (on_disk())
