@@ -78,6 +78,7 @@ static const struct option options[] = {
 	{.name = "policies", .arg = "DIR", .kind = OPTION_BUFFER, SETTING(policies), .standard = "/etc/petri/policies", .complete = COMPLETE_DIRECTORY, .help = "a directory of policies, looked in before the built-in ones"},
 	{.name = "metrics", .arg = "WHERE", .kind = OPTION_BUFFER, SETTING(metrics), .standard = "off", .help = "where to serve metrics and health over HTTP: off, on or [ADDRESS:]PORT", .more = "on is " METRICS_DEFAULT "; a port alone is on loopback. /metrics is for Prometheus, /healthz tells whether jobs can be run."},
 	{.name = "pin", .kind = OPTION_SWITCH, SETTING(pin), .help = "run the jobs of slot i on CPU i", .more = "Modulo their number, unless a job asks for a cpuset; the worker keeps to CPUs that no slot has, where there are any."},
+	{.name = "keep-cache", .arg = "WHEN", .kind = OPTION_BUFFER, SETTING(keep_cache), .standard = "on", .choices = "on off", .help = "images' files stay cached on no job's account: on or off", .more = "on: files that jobs were the first to read are read again on the account of the cgroup petri/cache, so that later jobs neither pay for them nor wait for the disk. off: each job's are reclaimed when it has ended."},
 	{.name = "core-sched", .arg = "WHEN", .kind = OPTION_BUFFER, SETTING(core_sched), .standard = "off", .choices = CORE_SCHED_CHOICES, .help = CORE_SCHED_HELP, .more = CORE_SCHED_MORE},
 	{.name = "state", .arg = "DIR", .kind = OPTION_BUFFER, SETTING(state), .standard = DEFAULT_STATE, .env = "PETRI_STATE", .complete = COMPLETE_DIRECTORY, .help = "the store's directory"},
 	{.name = "scratch", .arg = "KIND", .kind = OPTION_BUFFER, SETTING(scratch), .standard = "auto", .choices = "auto tmpfs", .help = "where jobs write: auto or tmpfs", .more = "auto is the store's filesystem where that enforces project quotas, else a tmpfs."},
@@ -196,6 +197,6 @@ int cmd_worker(int argc, char **argv)
 		return 0;
 	}
 	set_log(&config);
-	struct supervisor_config s = {.state = config.state, .nslots = config.slots, .force_tmpfs = strcmp(config.scratch, "tmpfs") == 0, .project_ids = config.project_ids, .spool = config.name, .restart = true, .stop_ms = config.grace_ms, .handles_signals = true, .core_sched = config.core_sched, .needs = {.network = true, .threads = true, .listen = strcmp(config.metrics, "off") != 0, .dirs = {config.policies}}, .worker = worker_main, .ctx = &config};
+	struct supervisor_config s = {.state = config.state, .nslots = config.slots, .force_tmpfs = strcmp(config.scratch, "tmpfs") == 0, .project_ids = config.project_ids, .spool = config.name, .restart = true, .stop_ms = config.grace_ms, .handles_signals = true, .core_sched = config.core_sched, .keep_cache = strcmp(config.keep_cache, "on") == 0, .needs = {.network = true, .threads = true, .listen = strcmp(config.metrics, "off") != 0, .dirs = {config.policies}}, .worker = worker_main, .ctx = &config};
 	return supervise(&s);
 }

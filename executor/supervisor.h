@@ -28,6 +28,7 @@ struct supervisor_config {
 	bool force_tmpfs;
 	const char *project_ids;    /* of the slots, "FIRST-LAST"; NULL or "": PETRI_PROJECT_IDS, else those that the store has on record */
 	const char *core_sched;	    /* executor/core_sched.h; NULL: off */
+	bool keep_cache;	    /* struct nursery_config */
 	bool handles_signals;	    /* the worker reads worker_signals(); otherwise they end it as usual */
 	bool restart;		    /* a worker or nursery that dies is replaced; systemd is told of it all (NOTIFY_SOCKET) */
 	uint64_t stop_ms;	    /* how long the worker may take to end after a signal, for systemd */

@@ -61,7 +61,7 @@ static void exec_nursery(struct nursery *n, const char *path, int sock)
 	sigset_t none;
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	char *argv[] = {(char *)"petri-nursery", nslots, (char *)(n->config->force_tmpfs ? "tmpfs" : "auto"), (char *)project_ids(n->config->project_ids), (char *)n->core_sched, (char *)(n->config->restart ? "cache" : ""), NULL};
+	char *argv[] = {(char *)"petri-nursery", nslots, (char *)(n->config->force_tmpfs ? "tmpfs" : "auto"), (char *)project_ids(n->config->project_ids), (char *)n->core_sched, (char *)(n->config->keep_cache ? "cache" : ""), NULL};
 	char level[64], form[64];
 	(void)snprintf(level, sizeof(level), "PETRI_LOG=%s", log_level_name(log_get_level()));
 	(void)snprintf(form, sizeof(form), "PETRI_LOG_FORMAT=%s", log_format_name(log_get_format()));

@@ -37,7 +37,7 @@ struct worker_config {
 	char warm_image[1024], warm_policy[65], allow_unenforced[128];
 	char policies[512]; /* a directory of profiles, searched before the built-in ones */
 	char project_ids[32];
-	char state[512], scratch[8], core_sched[8], log_level[8], log_format[8];
+	char state[512], scratch[8], core_sched[8], keep_cache[8], log_level[8], log_format[8];
 	struct job_limits max_limits;
 	char metrics[64];     /* where to serve them: metrics_server_check() */
 	struct redis_url url; /* worker_config_check(): redis, with its credentials */

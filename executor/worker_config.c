@@ -41,6 +41,7 @@ void worker_config_init(struct worker_config *c)
 	(void)snprintf(c->state, sizeof(c->state), "%s", DEFAULT_STATE);
 	(void)snprintf(c->scratch, sizeof(c->scratch), "auto");
 	(void)snprintf(c->core_sched, sizeof(c->core_sched), "off");
+	(void)snprintf(c->keep_cache, sizeof(c->keep_cache), "on");
 	(void)snprintf(c->log_level, sizeof(c->log_level), "warn");
 	(void)snprintf(c->log_format, sizeof(c->log_format), "text");
 }

@@ -171,7 +171,7 @@ static void walk(struct listing *l, int fd, size_t len, unsigned depth)
 
 static void list_tree(struct listing *l)
 {
-	int fd = open(l->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOATIME);
+	int fd = open(l->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW | O_NOATIME); /* /usr/sbin may be a link to bin */
 	if (fd >= 0)
 		walk(l, fd, strlen(l->path), 0);
 }
@@ -182,7 +182,9 @@ static struct listing *begin(const struct resident_groups *groups, int list, uin
 	static struct listing l;
 	l.fd = list;
 	l.until_us = until_us;
-	l.written = l.buffered = 0;
+	struct stat st;
+	l.written = fstat(list, &st) == 0 ? (size_t)st.st_size : LIST_MAX; /* of the trees before this one */
+	l.buffered = 0;
 	owners_open(&l.owners, groups);
 	return &l;
 }

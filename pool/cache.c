@@ -14,12 +14,14 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -29,6 +31,7 @@
 #include "pool/slot.h"
 
 #define GROUP "cache"
+#define LEVELS 8	       /* of groups above it whose limits are looked at */
 #define SHARE 4		       /* of the machine's memory: the part that is kept at most */
 #define LEAST_BYTES (1u << 20) /* left by a job: less is not worth a walk over its image */
 #define LIST_US 2000000	       /* the slot waits for it */
@@ -36,12 +39,6 @@
 #define AGAIN_US 1000000       /* until a plan's files are looked for again; doubled each time: it may be the job's own files that it leaves */
 #define READ_AGAIN_US 250000
 #define AGAIN_US_MAX 600000000u
-
-static uint64_t most_bytes(void)
-{
-	struct sysinfo info;
-	return sysinfo(&info) < 0 ? 0 : (uint64_t)info.totalram * info.mem_unit / SHARE;
-}
 
 /* FNV-1a over what the plan shows of files: two that share a number share their times, no more. */
 static uint64_t key_of(const struct wire_plan *plan)
@@ -83,10 +80,18 @@ static uint64_t files_charged(const struct nursery *n, const struct slot *s)
 bool cache_is_due(struct nursery *n, const struct slot *s, uint64_t left)
 {
 	struct page_cache *c = &n->cache;
-	if (!n->config->keep_cache || left < LEAST_BYTES || c->listing || c->reader > 0)
+	if (!n->config->keep_cache || c->given_up || left < LEAST_BYTES || c->listing || c->reader > 0)
 		return false;
 	uint64_t now = now_us();
-	return now >= c->next_us && now >= entry_of(c, key_of(&s->made_for))->next_us && files_charged(n, s) >= LEAST_BYTES;
+	if (now < c->next_us || now < c->rest_us)
+		return false;
+	struct cached_plan *plan = entry_of(c, key_of(&s->made_for));
+	if (now < plan->next_us)
+		return false;
+	if (files_charged(n, s) >= LEAST_BYTES)
+		return true;
+	plan->next_us = now + AGAIN_US; /* something else: reading what it is takes time, too */
+	return false;
 }
 
 bool cache_list_begin(struct nursery *n, const struct slot *s, uint64_t left)
@@ -115,10 +120,10 @@ static int compare(const void *a, const void *b)
 	return left < right ? -1 : left > right;
 }
 
-/* The groups of the slots, and the one above them, which has what is left of groups that were removed. Return: how many. */
+/* The groups of the slots, and those above them, which have what is left of groups that were removed. Return: how many. */
 static size_t groups_of(const struct nursery *n, const uint64_t **ret_groups)
 {
-	static uint64_t ret[POOL_SLOTS_MAX + 1]; /* a child's only ones */
+	static uint64_t ret[2 * POOL_SLOTS_MAX + 1]; /* a child's only ones */
 	*ret_groups = ret;
 	bool v2 = n->tree->driver == POOL_DRIVER_V2;
 	int parent = v2 ? n->tree->unified : n->tree->v1[V1_MEMORY];
@@ -128,8 +133,11 @@ static size_t groups_of(const struct nursery *n, const uint64_t **ret_groups)
 		ret[count++] = st.st_ino;
 	for (unsigned i = 0; i < n->nslots; i++) {
 		char path[48];
-		(void)snprintf(path, sizeof(path), v2 ? "slot-%u/job" : "slot-%u", n->slots[i].number);
+		(void)snprintf(path, sizeof(path), "slot-%u", n->slots[i].number);
 		if (fstatat(parent, path, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			ret[count++] = st.st_ino;
+		(void)snprintf(path, sizeof(path), "slot-%u/job", n->slots[i].number);
+		if (v2 && fstatat(parent, path, &st, AT_SYMLINK_NOFOLLOW) == 0)
 			ret[count++] = st.st_ino;
 	}
 	qsort(ret, count, sizeof(*ret), compare);
@@ -154,10 +162,32 @@ static int open_parent(const struct cgroup_tree *tree)
 	return fcntl(tree->v1[V1_MEMORY], F_DUPFD_CLOEXEC, 0);
 }
 
-static int enter_group(const struct cgroup_tree *tree, uint64_t bytes)
+/* A share of what the machine has, or of what petri may use of it: of the limits on the groups above, as far as they can be seen. */
+static uint64_t most_bytes(const struct cgroup_tree *tree, int parent)
+{
+	bool v2 = tree->driver == POOL_DRIVER_V2;
+	struct sysinfo info;
+	uint64_t most = sysinfo(&info) < 0 ? 0 : (uint64_t)info.totalram * info.mem_unit;
+	char path[64] = "";
+	for (int above = 0; above < LEVELS; above++) {
+		uint64_t limit;
+		size_t len = strlen(path);
+		(void)snprintf(path + len, sizeof(path) - len, v2 ? "memory.max" : "memory.limit_in_bytes");
+		_cleanup_close_ int fd = openat(parent, path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			break;			   /* the root of the tree has none */
+		if (fd_pread_u64(fd, &limit) == 0) /* else: "max" */
+			most = MIN(most, limit);
+		(void)snprintf(path + len, sizeof(path) - len, "../");
+	}
+	return most / SHARE;
+}
+
+static int enter_group(const struct cgroup_tree *tree, uint64_t *ret_bytes)
 {
 	_cleanup_close_ int parent = open_parent(tree);
 	char text[24];
+	uint64_t bytes = *ret_bytes = parent < 0 ? 0 : most_bytes(tree, parent);
 	if (parent < 0 || (mkdirat(parent, GROUP, 0755) < 0 && errno != EEXIST))
 		return -errno;
 	(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)bytes);
@@ -177,20 +207,20 @@ void cache_remove(const struct cgroup_tree *tree)
 static _Noreturn void read_again(struct nursery *n)
 {
 	const uint64_t *groups;
-	uint64_t bytes = most_bytes();
+	uint64_t bytes;
 	size_t count = groups_of(n, &groups);
 	slot_let_go(n, NULL);
 	/* The jobs' own reads come first. */
 	(void)setpriority(PRIO_PROCESS, 0, 10);
 	(void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7));
-	int r = enter_group(n->tree, bytes);
+	int r = enter_group(n->tree, &bytes);
 	if (r == 0)
 		r = sys_keep_caps(SYS_CAP(SYS_ADMIN) | SYS_CAP(DAC_OVERRIDE) | SYS_CAP(FOWNER)); /* whose a page is; to read what only root may, without changing when it was read */
 	if (r == 0)
 		n->stamper->read_again(n->stamper->env, n->cache.list, groups, count, bytes);
 	else
-		log_write(LOG_WARN_, "nursery: page cache: error=%d, ignoring", r);
-	_exit(0);
+		log_write(LOG_WARN_, "nursery: the group for images' files cannot be used: errno=%d, not tried again", -r);
+	_exit(r == 0 ? 0 : 1);
 }
 
 static void start_reader(struct nursery *n)
@@ -220,18 +250,19 @@ void cache_dropped(struct nursery *n, const struct slot *s, uint64_t left)
 		return;
 	}
 	/* Not all that was charged could be reclaimed the first time, and memory may have been wanted for something else since. */
-	if (c->list >= 0 && !c->listing && c->reader == 0 && left >= LEAST_BYTES && now >= c->read_next_us && c->key == key_of(&s->made_for))
+	if (c->list >= 0 && !c->listing && c->reader == 0 && left >= LEAST_BYTES && now >= MAX(c->read_next_us, c->rest_us) && c->key == key_of(&s->made_for))
 		start_reader(n);
 }
 
-void cache_reaped(struct nursery *n, pid_t pid)
+void cache_reaped(struct nursery *n, pid_t pid, int status)
 {
 	struct page_cache *c = &n->cache;
 	if (pid != c->reader)
 		return;
 	uint64_t now = now_us();
+	c->given_up |= WIFEXITED(status) && WEXITSTATUS(status) != 0;
 	c->reader = 0;
-	c->read_next_us = MAX(c->read_next_us, now + 2 * (now - c->read_us));
+	c->rest_us = now + 2 * (now - c->read_us);
 }
 
 void cache_close(struct nursery *n)

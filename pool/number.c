@@ -62,7 +62,7 @@ static bool is_mine(const struct nursery *n, unsigned number)
 	return false;
 }
 
-/* Return: how many stay, because somebody has their number, or because they will not go. */
+/* Return: how many stay, because somebody has their number, or because a group will not go. */
 static unsigned sweep(struct nursery *n)
 {
 	int fd = openat(n->tree->unified, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -107,7 +107,7 @@ void nursery_reap(struct nursery *n)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		if (pid == n->sweeper.pid)
 			sweeper_reaped(n, status);
-		cache_reaped(n, pid);
+		cache_reaped(n, pid, status);
 		for (unsigned i = 0; i < n->nslots; i++) {
 			if (n->slots[i].keeper.pid == pid)
 				n->slots[i].keeper.pid = -1; /* replaced when it is next needed */

@@ -36,7 +36,7 @@ struct nursery_stamper {
 	void (*detach)(void *env, void *slot);
 	int (*clean)(void *env, void *slot, struct err *err);
 	void (*slot_free)(void *env, void *slot);
-	/* Numbers of slots that have something in the scratch; at most cap. sweep: remove it (may be slow; at start only). */
+	/* Numbers of slots that have something in the scratch; at most cap. sweep: remove it (may be slow; at the start, and in a helper). */
 	unsigned (*leftovers)(void *env, unsigned *ret, unsigned cap);
 	void (*sweep)(void *env, unsigned number);
 	/* Write the paths of a plan's files that groups with these inodes (ascending) are charged with to @list (a memfd), until @until_us; and

@@ -43,8 +43,10 @@ struct page_cache {
 	bool listing;				       /* the helper of slot `slot` is filling it */
 	unsigned slot;				       /* index */
 	uint64_t began_us, next_us;		       /* when listing began; when it may next, for whatever plan */
+	bool given_up;				       /* the group cannot be used here */
 	pid_t reader;				       /* the child that has them read, or 0 */
 	uint64_t read_us, read_next_us, read_delay_us; /* the same of reading; how long it is put off after that */
+	uint64_t rest_us;			       /* neither is done before: twice as long as the last reading took */
 };
 
 struct nursery {
@@ -114,7 +116,7 @@ void cache_list(struct nursery *n, const struct slot *s);
 /* cache_dropped - the leaf, which was left with @left bytes, has been reclaimed: what is listed is read again on the account of the cache's group. */
 void cache_dropped(struct nursery *n, const struct slot *s, uint64_t left);
 /* cache_reaped - a child of the nursery's ended. */
-void cache_reaped(struct nursery *n, pid_t pid);
+void cache_reaped(struct nursery *n, pid_t pid, int status);
 void cache_close(struct nursery *n);
 /* slot_let_go - in a forked child: close what it inherited of all slots but @mine (or NULL), and of the worker's socket. */
 void slot_let_go(struct nursery *n, const struct slot *mine);

@@ -291,7 +291,7 @@ void cache_dropped(struct nursery *n, const struct slot *s, uint64_t left)
 {
 }
 
-void cache_reaped(struct nursery *n, pid_t pid)
+void cache_reaped(struct nursery *n, pid_t pid, int status)
 {
 }
 

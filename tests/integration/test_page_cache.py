@@ -113,6 +113,17 @@ def test_an_images_files(t):
     t.check(kept() < before + (64 << 20), (before, kept()))
 
 
+def test_not_with_keep_cache_off(t):
+    path = image(t)
+    worker = t.worker("--keep-cache", "off", slots=1)
+    cold(t, worker, path, {}, "/big")
+    before = kept()
+    for _ in range(4):
+        time.sleep(0.3)
+        t.check(read(worker, {}, "/big") >= SIZE * 3 // 4, "each job is charged")
+    t.check(kept() < before + SIZE // 2, (before, kept()))
+
+
 def test_the_machines_files(t):
     """The same for `host`, of whose files only those are looked at that are cached: programs first."""
     mapped = "".join(lib_leaks._read(f"/proc/{pid}/maps") for pid in lib_leaks.processes())  # those stay cached

@@ -198,3 +198,23 @@ Test(stamp_resident, what_a_group_is_charged_with)
 	close(cold);
 	remove_dir();
 }
+
+/* Its length is one bound for all trees of an image: a full one takes no more. */
+Test(stamp_resident, a_full_list_stays_as_it_is)
+{
+	make_dir();
+	int fd = make_cold("warm", SIZE), list = memfd("", 0);
+	static char bytes[SIZE];
+	cr_assert_eq(pread(fd, bytes, SIZE, 0), SIZE);
+	cr_assert_eq(ftruncate(list, 16 << 20), 0);
+	cr_assert_eq(lseek(list, 0, SEEK_END), 16 << 20);
+	const uint64_t own = own_group();
+	const struct resident_groups groups = {.inodes = &own, .n = 1};
+	resident_list_tree(dir, &groups, list, UINT64_MAX);
+	struct stat st;
+	cr_assert_eq(fstat(list, &st), 0);
+	cr_expect_eq(st.st_size, 16 << 20);
+	close(list);
+	close(fd);
+	remove_dir();
+}
