@@ -192,6 +192,15 @@ class Worker:
         self.process.send_signal(sig)
         self.process.wait(35 * SCALE)
 
+    def kill_all(self):
+        """kill -9 of every process of it."""
+        for pid in self.pids():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait()
+
     def stop(self, timeout=35.0):
         """SIGTERM, and wait. Return: the exit code; a worker that does not end is a failure."""
         if self.process.poll() is None:

@@ -321,12 +321,7 @@ def test_results_outlive_a_killed_worker(t):
     redis.kill()
     t.eventually(lambda: len(kept(t)) > 0, "results are kept", 10)
     time.sleep(0.5)
-    for pid in worker.pids():
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-    worker.process.wait()
+    worker.kill_all()
     redis.start()
     second = t.worker("--lease", "60s", slots=4, redis=redis)
     for i in range(4):

@@ -164,13 +164,7 @@ def test_supervisor_killed(t):
     worker = t.worker("--lease", "1s", slots=2)
     worker.submit(sleeper("mid", 1.5))
     running(t, worker, "mid")
-    pids = worker.pids()
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-    worker.process.wait()
+    worker.kill_all()
     second = t.worker("--lease", "1s", slots=2)
     t.equal(settled(t, second, "mid", "exited", timeout=40)["stdout"]["data"], "slept\n")
 
@@ -198,12 +192,7 @@ def outlived(t, end):
     first = t.worker(slots=1)
     first.do(echo("first"))
     lock, number = kept_lock(t, child_named(first, "petri-nursery"))
-    for pid in first.pids():
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-    first.process.wait()
+    first.kill_all()
 
     def left():
         groups = [path for path in lib_leaks.cgroups() if os.path.basename(path) == f"slot-{number}"]
