@@ -171,6 +171,8 @@ static void walk(struct listing *l, int fd, size_t len, unsigned depth)
 
 static void list_tree(struct listing *l)
 {
+	if (l->owners.pagemap < 0 || l->owners.kpagecgroup < 0)
+		return;
 	int fd = open(l->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW | O_NOATIME); /* /usr/sbin may be a link to bin */
 	if (fd >= 0)
 		walk(l, fd, strlen(l->path), 0);
@@ -183,7 +185,7 @@ static struct listing *begin(const struct resident_groups *groups, int list, uin
 	l.fd = list;
 	l.until_us = until_us;
 	struct stat st;
-	l.written = fstat(list, &st) == 0 ? (size_t)st.st_size : LIST_MAX; /* of the trees before this one */
+	l.written = fstat(list, &st) == 0 ? (size_t)st.st_size : LIST_MAX; /* of what is in it already */
 	l.buffered = 0;
 	owners_open(&l.owners, groups);
 	return &l;
@@ -199,8 +201,7 @@ void resident_list_tree(const char *path, const struct resident_groups *groups, 
 {
 	struct listing *l = begin(groups, list, until_us);
 	(void)snprintf(l->path, sizeof(l->path), "%s", path);
-	if (l->owners.pagemap >= 0 && l->owners.kpagecgroup >= 0)
-		list_tree(l);
+	list_tree(l);
 	end(l);
 }
 
@@ -208,18 +209,19 @@ void resident_list(const struct stamp_plan *plan, const struct resident_groups *
 {
 	/* The machine's /usr is large: what programs are and load comes before what they may look up. */
 	static const char *const usr[] = {"bin", "sbin", "lib", "lib64", "libexec", "local", "include", "share"};
-	char path[64];
+	struct listing *l = begin(groups, list, until_us);
 	/* The uppermost first: in it is what belongs to fewest. */
 	for (uint32_t i = plan->nlayers; i-- > 0;) {
 		char hex[33];
 		format_hex(plan->layers[i], 16, hex);
-		(void)snprintf(path, sizeof(path), "/state/layers/%s/diff", hex);
-		resident_list_tree(path, groups, list, until_us);
+		(void)snprintf(l->path, sizeof(l->path), "/state/layers/%s/diff", hex);
+		list_tree(l);
 	}
 	for (size_t i = 0; plan->host_usr && i < ARRAY_SIZE(usr); i++) {
-		(void)snprintf(path, sizeof(path), "/usr/%s", usr[i]);
-		resident_list_tree(path, groups, list, until_us);
+		(void)snprintf(l->path, sizeof(l->path), "/usr/%s", usr[i]);
+		list_tree(l);
 	}
+	end(l);
 }
 
 /* Return: the bytes that it may have read. */

@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -226,13 +225,9 @@ static _Noreturn void read_again(struct nursery *n)
 static void start_reader(struct nursery *n)
 {
 	struct page_cache *c = &n->cache;
-	pid_t parent = getpid(), pid = fork();
-	if (pid == 0) {
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-		if (getppid() != parent)
-			_exit(1);
+	pid_t pid = slot_fork();
+	if (pid == 0)
 		read_again(n);
-	}
 	c->reader = pid > 0 ? pid : 0;
 	c->read_us = now_us();
 	c->read_next_us = c->read_us + c->read_delay_us;

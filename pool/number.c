@@ -7,9 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -116,11 +114,8 @@ bool sweeper_has_retried(const struct nursery *n)
 
 void sweeper_start(struct nursery *n)
 {
-	pid_t parent = getpid(), pid = fork();
+	pid_t pid = slot_fork();
 	if (pid == 0) {
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-		if (getppid() != parent)
-			_exit(1);
 		slot_let_go(n, NULL);
 		_exit(sweep(n) > 0 ? 1 : 0);
 	}

@@ -379,6 +379,17 @@ void slot_let_go(struct nursery *n, const struct slot *mine)
 	(void)close(n->config->worker);
 }
 
+pid_t slot_fork(void)
+{
+	pid_t parent = getpid(), pid = fork();
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+		if (getppid() != parent)
+			_exit(1);
+	}
+	return pid;
+}
+
 /* One that is still there has been given up by the worker: a job's collecting ended, or will never. reap() takes it. */
 static void end_opener(struct slot *s)
 {
@@ -397,13 +408,9 @@ static void clean(struct nursery *n, struct slot *s)
 	pid_t helper = 0;
 	if (slow) {
 		/* The child holds copies of the fds: the last reference, and with it the work, is dropped there. */
-		pid_t parent = getpid();
-		helper = fork();
+		helper = slot_fork();
 		if (helper == 0) {
 			struct err err = ERR_INIT;
-			(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-			if (getppid() != parent)
-				_exit(1);
 			slot_let_go(n, s);
 			n->stamper->detach(n->stamper->env, s->stamp);
 			/* Deleting what belongs to the job's user, under a quota; no ids, devices or owners are changed any more. */

@@ -118,6 +118,8 @@ void cache_dropped(struct nursery *n, const struct slot *s, uint64_t left);
 /* cache_reaped - a child of the nursery's ended. */
 void cache_reaped(struct nursery *n, pid_t pid, int status);
 void cache_close(struct nursery *n);
+/* slot_fork - fork a child of the nursery that dies with it. Return: as fork(2). */
+pid_t slot_fork(void);
 /* slot_let_go - in a forked child: close what it inherited of all slots but @mine (or NULL), and of the worker's socket. */
 void slot_let_go(struct nursery *n, const struct slot *mine);
 /* slot_stamp - @control and @last (or -1) become the slot's. */
